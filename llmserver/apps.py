@@ -1,0 +1,6 @@
+from django.apps import AppConfig
+
+
+class LLMServerConfig(AppConfig):
+    name = "llmserver"
+    verbose_name = "LLM Server"

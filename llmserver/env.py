@@ -1,0 +1,76 @@
+"""Readers of environment variables that refuse a bad value instead of guessing."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from django.core.exceptions import ImproperlyConfigured
+
+TRUE_WORDS = frozenset({"1", "true", "yes", "on"})
+FALSE_WORDS = frozenset({"0", "false", "no", "off"})
+
+
+def text(name: str, default: str = "") -> str:
+    return os.environ.get(name, default)
+
+
+def flag(name: str, *, default: bool) -> bool:
+    value = os.environ.get(name, "").strip().lower()
+    if not value:
+        return default
+    if value in TRUE_WORDS:
+        return True
+    if value in FALSE_WORDS:
+        return False
+    raise ImproperlyConfigured(f"{name}={value!r} is not a yes or no; use 1 or 0.")
+
+
+def number(name: str, default: float, *, minimum: float = 0) -> float:
+    value = os.environ.get(name, "").strip()
+    if not value:
+        return default
+    try:
+        parsed = float(value)
+    except ValueError:
+        raise ImproperlyConfigured(f"{name}={value!r} is not a number.") from None
+    if parsed < minimum:
+        raise ImproperlyConfigured(f"{name}={value} is below {minimum:g}.")
+    return parsed
+
+
+def integer(name: str, default: int, *, minimum: int = 0) -> int:
+    parsed = number(name, default, minimum=minimum)
+    if parsed != int(parsed):
+        raise ImproperlyConfigured(f"{name}={os.environ[name]!r} is not a whole number.")
+    return int(parsed)
+
+
+def words(name: str, default: Sequence[str] = ()) -> list[str]:
+    """A comma-separated list; empty items are dropped."""
+    value = os.environ.get(name)
+    if value is None:
+        return list(default)
+    return [word.strip() for word in value.split(",") if word.strip()]
+
+
+def choice(name: str, options: Sequence[str], default: str) -> str:
+    value = os.environ.get(name, "").strip() or default
+    if value not in options:
+        raise ImproperlyConfigured(f"{name}={value!r} is not one of {', '.join(options)}.")
+    return value
+
+
+def path(name: str, default: Path) -> Path:
+    value = os.environ.get(name, "").strip()
+    return Path(value).expanduser().resolve() if value else default
+
+
+def secret(name: str) -> str | None:
+    """The variable `name`, or the content of the file that `name`_FILE points at."""
+    file_name = os.environ.get(f"{name}_FILE", "").strip()
+    if not file_name:
+        return os.environ.get(name) or None
+    try:
+        return Path(file_name).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ImproperlyConfigured(f"{name}_FILE={file_name}: {error.strerror}.") from None
