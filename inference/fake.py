@@ -1,0 +1,188 @@
+"""A scripted backend for tests, demos and CI: no model, no process, the same interface."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Self
+
+from inference.backends import Health
+from inference.errors import InferenceError
+from inference.types import (
+    Accepted,
+    Finished,
+    FinishReason,
+    GenerationEvent,
+    GenerationRequest,
+    TokenChunk,
+    Usage,
+)
+
+Respond = Callable[[GenerationRequest], Iterable[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    error: InferenceError
+    after_tokens: int | None
+
+    def raise_if_due(self, tokens: int | None) -> None:
+        if tokens == self.after_tokens:
+            # One instance may be raised for many requests: its traceback must not grow.
+            raise self.error.with_traceback(None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Hold:
+    after_tokens: int
+    reached: asyncio.Event = field(default_factory=asyncio.Event)
+    released: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class FakeBackend:
+    """Answers with `tokens`, or with what `respond` makes of a request; `respond` must end.
+
+    `requests` holds every request that was started, `cancelled` the ids of those whose stream was
+    closed or cancelled before its end, `running` how many are under way. `readiness` is what
+    `health` says and may be set. Prompt tokens are counted as words.
+    """
+
+    def __init__(
+        self,
+        id: str = "fake",
+        tokens: Sequence[str] = ("Hello", " world"),
+        *,
+        respond: Respond | None = None,
+        delay_s: float = 0.0,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        self.id = id
+        self.readiness = Health(is_ready=True)
+        self.requests: list[GenerationRequest] = []
+        self.cancelled: list[str] = []
+        self.running = 0
+        self._closed = asyncio.Event()
+        self._respond: Respond = respond or (lambda request: tokens)
+        self._delay_s = delay_s
+        self._sleep = sleep
+        self._failure: _Failure | None = None
+        self._hold: _Hold | None = None
+
+    def fail_with(self, error: InferenceError, *, after_tokens: int | None = None) -> Self:
+        """Raise `error` in every request from now on: None before `Accepted`, n after n tokens.
+
+        An answer of fewer than n tokens does not fail.
+        """
+        self._failure = _Failure(error, after_tokens)
+        return self
+
+    def recover(self) -> Self:
+        self._failure = None
+        return self
+
+    def hold(self, *, after_tokens: int = 0) -> Self:
+        """Stop every request after that many tokens until `release` is called."""
+        self._hold = _Hold(after_tokens)
+        return self
+
+    async def held(self) -> None:
+        """Return once a request waits at the hold."""
+        if self._hold is None:
+            raise RuntimeError("nothing holds: call hold() first")
+        await self._hold.reached.wait()
+
+    def release(self) -> None:
+        """Let the held requests go on, and hold no later ones."""
+        if self._hold is not None:
+            self._hold.released.set()
+            self._hold = None
+
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
+        self.requests.append(request)
+        self.running += 1
+        try:
+            async with aclosing(self._script(request)) as events:
+                async for event in events:
+                    yield event
+        except (asyncio.CancelledError, GeneratorExit):
+            self.cancelled.append(request.id)
+            raise
+        finally:
+            self.running -= 1
+
+    async def _script(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
+        self._fail_if_due(None)
+        prompt_tokens = count_words(request)
+        yield Accepted(self.id, "fake", prompt_tokens)
+        texts, reason = self._answer(request)
+        for index, text in enumerate(texts):
+            await self._pause(index)
+            if self._delay_s:
+                await self._sleep(self._delay_s)
+            yield TokenChunk(index, text)
+        await self._pause(len(texts))
+        yield Finished(reason, Usage(prompt_tokens, len(texts)))
+
+    async def _pause(self, tokens: int) -> None:
+        """What the script wants between the first `tokens` tokens and the next."""
+        hold = self._hold
+        if hold is not None and hold.after_tokens == tokens:
+            hold.reached.set()
+            await hold.released.wait()
+        self._fail_if_due(tokens)
+
+    def _fail_if_due(self, tokens: int | None) -> None:
+        if self._failure is not None:
+            self._failure.raise_if_due(tokens)
+
+    def _answer(self, request: GenerationRequest) -> tuple[list[str], FinishReason]:
+        limit = request.sampling.max_tokens
+        said = list(islice(self._respond(request), None if limit is None else limit + 1))
+        texts = said[:limit]
+        stopped = cut_at_stop(texts, request.sampling.stop)
+        if stopped is not None:
+            return stopped, FinishReason.STOP
+        return texts, FinishReason.LENGTH if len(said) > len(texts) else FinishReason.STOP
+
+    async def health(self) -> Health:
+        return self.readiness
+
+    @property
+    def is_closed(self) -> bool:
+        return self._closed.is_set()
+
+    async def closed(self) -> None:
+        """Return once `aclose` was called."""
+        await self._closed.wait()
+
+    async def aclose(self) -> None:
+        self._closed.set()
+
+
+def count_words(request: GenerationRequest) -> int:
+    if request.prompt is not None:
+        return len(request.prompt.split())
+    return sum(len(message.content.split()) for message in request.messages or ())
+
+
+def cut_at_stop(texts: Sequence[str], stop: Sequence[str]) -> list[str] | None:
+    """The texts up to the first stop string, also one that spans tokens; None without one.
+
+    The tokens that make up the stop string stay, as empty texts: they were generated.
+    """
+    whole = ""
+    for count, text in enumerate(texts, start=1):
+        whole += text
+        ends = [whole.find(word) for word in stop if word in whole]
+        if ends:
+            return _clip(texts[:count], min(ends))
+    return None
+
+
+def _clip(texts: Sequence[str], length: int) -> list[str]:
+    clipped = []
+    for text in texts:
+        clipped.append(text[:length])
+        length = max(0, length - len(text))
+    return clipped
