@@ -1,5 +1,6 @@
 """Readers of environment variables that refuse a bad value instead of guessing."""
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,6 +34,8 @@ def number(name: str, default: float, *, minimum: float = 0) -> float:
         parsed = float(value)
     except ValueError:
         raise ImproperlyConfigured(f"{name}={value!r} is not a number.") from None
+    if not math.isfinite(parsed):
+        raise ImproperlyConfigured(f"{name}={value!r} is not a number.")
     if parsed < minimum:
         raise ImproperlyConfigured(f"{name}={value} is below {minimum:g}.")
     return parsed

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from typing import Any
 
 from pythonjsonlogger.json import JsonFormatter as _JsonFormatter
 
@@ -23,7 +24,7 @@ def _extra(record: logging.LogRecord) -> dict[str, object]:
 
 
 class RedactKeys(logging.Filter):
-    """Masks the secret part of keys in the message and in every extra field; drops nothing."""
+    """Masks the secret part of keys in the message and in extra fields; drops no record."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         message = record.getMessage()
@@ -31,12 +32,15 @@ class RedactKeys(logging.Filter):
         for name, value in _extra(record).items():
             if isinstance(value, str):
                 setattr(record, name, masked(value))
-        if record.exc_info:
-            record.exc_text = masked(logging.Formatter().formatException(record.exc_info))
         return True
 
 
-class ConsoleFormatter(logging.Formatter):
+class _MaskedTracebacks(logging.Formatter):
+    def formatException(self, ei: Any) -> str:
+        return masked(super().formatException(ei))
+
+
+class ConsoleFormatter(_MaskedTracebacks):
     """`12:00:01 INFO gateway.request message key=value …`"""
 
     def __init__(self) -> None:
@@ -48,7 +52,7 @@ class ConsoleFormatter(logging.Formatter):
         return f"{line} {fields}" if fields else line
 
 
-class JsonFormatter(_JsonFormatter):
+class JsonFormatter(_MaskedTracebacks, _JsonFormatter):
     def __init__(self) -> None:
         super().__init__(
             "%(asctime)s %(levelname)s %(name)s %(message)s",

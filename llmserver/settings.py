@@ -3,7 +3,7 @@
 from datetime import timedelta
 from pathlib import Path
 
-from llmserver import data_dir, database, env
+from llmserver import data_dir, database, env, sidebar
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 DATA_DIR = data_dir.prepare(env.path("LLMSERVER_DATA_DIR", BASE_DIR / "var"))
@@ -94,7 +94,6 @@ TIME_ZONE = "UTC"
 USE_TZ = True
 
 STATIC_URL = "/static/"
-STATIC_ROOT = DATA_DIR / "static"
 WHITENOISE_USE_FINDERS = True
 
 REST_FRAMEWORK = {
@@ -113,7 +112,13 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "SCHEMA_PATH_PREFIX": "/v1/",
 }
-UNFOLD = {"SITE_TITLE": "LLM Server", "SITE_HEADER": "LLM Server", "SITE_SYMBOL": "neurology"}
+LOGIN_REDIRECT_URL = "/admin/"
+UNFOLD = {
+    "SITE_TITLE": "LLM Server",
+    "SITE_HEADER": "LLM Server",
+    "SITE_SYMBOL": "neurology",
+    "SIDEBAR": {"show_search": True, "navigation": sidebar.NAVIGATION},
+}
 
 # Lets metrics of several gateway processes be added up; see manage.py.
 PROMETHEUS_EXPORT_MIGRATIONS = False

@@ -7,6 +7,7 @@ from gateway import health
 
 urlpatterns = [
     path("", RedirectView.as_view(url="/docs/")),
+    path("favicon.ico", RedirectView.as_view(url="/static/llmserver/favicon.svg")),
     path("", include("gateway.urls")),
     path("healthz", health.healthz),
     path("readyz", health.readyz),

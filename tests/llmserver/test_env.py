@@ -1,0 +1,56 @@
+from pathlib import Path
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from llmserver import env
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"), [("1", True), ("Yes", True), ("off", False), ("", True)]
+)
+def test_a_flag_reads_yes_and_no(
+    monkeypatch: pytest.MonkeyPatch, written: str, meant: bool
+) -> None:
+    monkeypatch.setenv("SOME_FLAG", written)
+    assert env.flag("SOME_FLAG", default=True) is meant
+
+
+def test_an_unclear_flag_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_FLAG", "perhaps")
+    with pytest.raises(ImproperlyConfigured, match="SOME_FLAG='perhaps'"):
+        env.flag("SOME_FLAG", default=False)
+
+
+@pytest.mark.parametrize("written", ["many", "1.5", "-1", "nan", "inf"])
+def test_a_bad_integer_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, written: str) -> None:
+    monkeypatch.setenv("SOME_COUNT", written)
+    with pytest.raises(ImproperlyConfigured, match="SOME_COUNT"):
+        env.integer("SOME_COUNT", 3)
+
+
+def test_an_unset_number_is_the_default() -> None:
+    assert env.number("UNSET_NUMBER", 2.5) == 2.5
+
+
+def test_words_are_split_at_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_WORDS", "a, b,,c ")
+    assert env.words("SOME_WORDS") == ["a", "b", "c"]
+
+
+def test_an_unknown_choice_names_the_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_CHOICE", "xml")
+    with pytest.raises(ImproperlyConfigured, match="console, json"):
+        env.choice("SOME_CHOICE", ("console", "json"), "console")
+
+
+def test_a_secret_can_come_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("hidden\n")
+    monkeypatch.setenv("SOME_SECRET_FILE", str(tmp_path / "secret"))
+    assert env.secret("SOME_SECRET") == "hidden"
+
+
+def test_a_missing_secret_file_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_SECRET_FILE", "/nowhere/secret")
+    with pytest.raises(ImproperlyConfigured, match="SOME_SECRET_FILE=/nowhere/secret"):
+        env.secret("SOME_SECRET")
