@@ -99,5 +99,9 @@ def _children(listener: socket.socket, workers: int, *, with_engine: bool) -> li
         for number in range(1, workers + 1)
     ]
     # The gateways stop first: their last requests still need the runners.
-    engine = Child("engine host", lambda: call_command("run_engine"), drain_order=1)
+    engine = Child("engine host", _run_engine, drain_order=1)
     return [*([engine] if with_engine else []), *gateways]
+
+
+def _run_engine() -> None:
+    call_command("run_engine")
