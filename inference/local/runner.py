@@ -1,0 +1,203 @@
+"""The process that holds one model: `python -m inference.local.runner`.
+
+It reads its RunnerSpec as one line of JSON from stdin, tells its state on stdout (see
+`status_pipe`), serves its socket, and lives only as long as somebody holds the other end of stdin.
+SIGTERM drains it. torch is imported nowhere but here, and only after the first status line.
+"""
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, NoReturn, Protocol
+
+from pydantic import TypeAdapter, ValidationError
+
+from inference.errors import InferenceError
+from inference.local.dispatcher import Engine
+from inference.local.runner_spec import RunnerSpec, RunnerState, RunnerStatus
+from inference.local.server import RunnerServer
+from inference.local.status_pipe import StatusWriter
+from inference.local.tracebacks import frames_of
+
+logger = logging.getLogger(__name__)
+
+OnProgress = Callable[[float, str], None]
+
+DEFAULT_DRAIN_S = 30.0
+_LOCAL_PACKAGES = frozenset({"torch", "transformers", "safetensors", "tokenizers", "jinja2"})
+_STATS_INTERVAL_S = 1.0
+_LAST_WORDS_S = 5.0
+_EXIT_FAILED = 1
+_EXIT_BROKEN = 70
+
+
+class LoadEngine(Protocol):
+    """Blocks until the weights are in memory; raises InferenceError with a message for people."""
+
+    def __call__(self, spec: RunnerSpec, on_progress: OnProgress) -> Engine: ...
+
+
+def load_engine(spec: RunnerSpec, on_progress: OnProgress) -> Engine:
+    # Here and not above: what it imports takes seconds, and the first status must be out before.
+    from inference.local.engine import Engine as TorchEngine
+
+    return TorchEngine.load(spec, on_progress)
+
+
+def main(load: LoadEngine = load_engine) -> NoReturn:
+    arguments = _parse_arguments()
+    spec = _read_spec()
+    status = StatusWriter(_private_stdout())
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.INFO,
+        format=f"%(asctime)s %(levelname)s runner {spec.backend_id} %(message)s",
+    )
+    threading.Thread(target=_exit_with_parent, name="parent", daemon=True).start()
+    first = RunnerStatus(spec.backend_id, RunnerState.STARTING, pid=os.getpid())
+    status.write(first)
+
+    def on_progress(progress: float, detail: str) -> None:
+        status.write(replace(first, state=RunnerState.LOADING, progress=progress, detail=detail))
+
+    try:
+        engine = load(spec, on_progress)
+    except Exception as error:  # noqa: BLE001 - the edge of the process: the manager must be told.
+        _fail(status, replace(first, detail=_describe(error)))
+    try:
+        asyncio.run(_Runner(engine, spec, status).run(arguments.drain_s))
+    except InferenceError as error:
+        _fail(status, replace(first, detail=str(error)))
+    logger.info("stopped")
+    _exit(0 if engine.failed is None else _EXIT_BROKEN)
+
+
+class _Runner:
+    """From a loaded engine to its end, which SIGTERM brings or the engine's own failure."""
+
+    def __init__(self, engine: Engine, spec: RunnerSpec, status: StatusWriter) -> None:
+        self._engine = engine
+        self._spec = spec
+        self._writer = status
+        self._stopping = asyncio.Event()
+        self._status = RunnerStatus(
+            spec.backend_id, RunnerState.READY, progress=1.0, pid=os.getpid(), info=engine.info
+        )
+
+    async def run(self, drain_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(_on_loop_error)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        server = RunnerServer(self._engine, self._spec)
+        await server.start()
+        self._writer.write(self._status)
+        logger.info("ready on %s (%s)", self._engine.info.device, self._engine.info.device_reason)
+        ticker = asyncio.create_task(self._tell_stats(server))
+        await self._stopping.wait()
+        logger.info("draining for at most %g s", drain_s)
+        self._tell(replace(self._status, state=RunnerState.DRAINING))
+        await server.drain(drain_s)
+        ticker.cancel()
+        await server.stop()
+
+    async def _tell_stats(self, server: RunnerServer) -> None:
+        while True:
+            self._tell(replace(self._status, stats=server.publish_stats()))
+            self._writer.flush()
+            if self._engine.failed is not None:
+                # All its requests have their error; a new process is the way to a new engine.
+                logger.error("the engine failed: %s", self._engine.failed)
+                self._stopping.set()
+            await asyncio.sleep(_STATS_INTERVAL_S)
+
+    def _tell(self, status: RunnerStatus) -> None:
+        if status != self._status:
+            self._status = status
+            self._writer.write(status)
+
+
+def _parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m inference.local.runner",
+        description="Serve one local model. The RunnerSpec is read from stdin as one JSON line.",
+    )
+    parser.add_argument("--drain-s", type=float, default=DEFAULT_DRAIN_S)
+    parser.add_argument("--backend", help="shown in the process list, not used")
+    return parser.parse_args()
+
+
+def _read_spec() -> RunnerSpec:
+    try:
+        return TypeAdapter(RunnerSpec).validate_json(sys.stdin.buffer.readline())
+    except ValidationError as error:
+        sys.exit(f"The runner got no valid RunnerSpec on stdin: {error}")
+
+
+def _private_stdout() -> int:
+    """The status pipe for us alone; whatever a library prints goes to stderr instead."""
+    fd = os.dup(sys.stdout.fileno())
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return fd
+
+
+def _exit_with_parent() -> None:
+    while os.read(sys.stdin.fileno(), 1024):
+        continue
+    logger.warning("the manager is gone, exiting")
+    # Not sys.exit: the main thread may be deep in native code, and nobody waits for a clean end.
+    os._exit(_EXIT_FAILED)
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, InferenceError):
+        return str(error)
+    if isinstance(error, ModuleNotFoundError):
+        return _missing_package((error.name or "").partition(".")[0])
+    logger.error("loading failed", exc_info=error)
+    reason = " ".join(str(error).split())
+    return f"Loading failed with {type(error).__name__}: {reason}"
+
+
+def _missing_package(package: str) -> str:
+    if package in _LOCAL_PACKAGES:
+        return (
+            f"Local models need the package {package}. Run pip install 'llm-server[local]', then "
+            "load the model again."
+        )
+    return f"Loading needs the Python package {package}. Install it, then load the model again."
+
+
+def _fail(status: StatusWriter, last: RunnerStatus) -> NoReturn:
+    logger.error("%s", last.detail)
+    status.write(replace(last, state=RunnerState.FAILED))
+    status.flush_within(_LAST_WORDS_S)
+    _exit(_EXIT_FAILED)
+
+
+def _on_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    error = context.get("exception")
+    if "handle" not in context or error is None:
+        logger.error("%s: %s", context["message"], frames_of(error) if error else "no exception")
+        return
+    # Not the message here: it shows the arguments of the callback, which hold answers.
+    logger.critical("a callback broke, exiting: %s", frames_of(error))
+    # It has lost a step's events, so requests would wait for ever. The manager starts a new
+    # runner, and the clients see the loss of this one.
+    _exit(_EXIT_BROKEN)
+
+
+def _exit(code: int) -> NoReturn:
+    logging.shutdown()
+    # Not sys.exit: that waits for the threads of the pool, which may be deep in native code.
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    main()
