@@ -1,0 +1,3 @@
+from models_registry.admin import catalog, observed
+
+__all__ = ["catalog", "observed"]
