@@ -37,7 +37,9 @@ class InvalidKey(AuthenticationError):
     """The same for an unknown id and a wrong secret, so that neither can be probed."""
 
     def __init__(self) -> None:
-        super().__init__("The API key is not valid. Check it, or ask your team owner for a new one.")
+        super().__init__(
+            "The API key is not valid. Check it, or ask your team owner for a new one."
+        )
 
 
 class KeyExpired(AuthenticationError):
@@ -145,7 +147,10 @@ class QuotaExceeded(GatewayError):
         self, *, unit: str, period: str, scope: str, amount: int, resets_at: datetime | None
     ) -> None:
         until = f" It resets at {resets_at:%Y-%m-%d %H:%M} UTC." if resets_at else ""
-        super().__init__(f"The quota of {amount} {unit} per {period} for {scope} is used up.{until}")
+        super().__init__(
+            f"What is left of the quota of {amount} {unit} per {period} for {scope} does not "
+            f"cover this request.{until}"
+        )
         self.unit = unit
         self.period = period
         self.scope = scope

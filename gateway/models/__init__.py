@@ -1,0 +1,42 @@
+from gateway.models.cache import CachedCompletion
+from gateway.models.keys import ApiKey, BodyPolicy
+from gateway.models.limits import (
+    LedgerEntry,
+    LedgerKind,
+    Period,
+    PolicyMode,
+    Quota,
+    QuotaUnit,
+    QuotaWindow,
+    RateLimit,
+)
+from gateway.models.teams import Membership, Role, Team
+from gateway.models.usage import (
+    InferenceLog,
+    RequestBody,
+    RequestStatus,
+    UsageRecord,
+    UsageRollup,
+)
+
+__all__ = [
+    "ApiKey",
+    "BodyPolicy",
+    "CachedCompletion",
+    "InferenceLog",
+    "LedgerEntry",
+    "LedgerKind",
+    "Membership",
+    "Period",
+    "PolicyMode",
+    "Quota",
+    "QuotaUnit",
+    "QuotaWindow",
+    "RateLimit",
+    "RequestBody",
+    "RequestStatus",
+    "Role",
+    "Team",
+    "UsageRecord",
+    "UsageRollup",
+]

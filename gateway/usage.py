@@ -1,0 +1,168 @@
+"""What happened: one usage record per request, the log of the runtime, and hourly sums."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.db.models import F, Q
+from django.db.models.functions import Round
+from django.utils import timezone
+
+from gateway import database
+from gateway.exchange import CacheState, CompletionRequest
+from gateway.keys import Caller
+from gateway.models import (
+    ApiKey,
+    BodyPolicy,
+    InferenceLog,
+    RequestBody,
+    RequestStatus,
+    UsageRecord,
+    UsageRollup,
+)
+from gateway.models.limits import AMOUNT_PLACES
+from inference.types import FinishReason, Message, Timings, Usage
+
+TOUCH_INTERVAL = timedelta(minutes=1)
+NAME_LENGTH = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The end of a request; `backend` is empty when none took it, `cost` is in millionths."""
+
+    request: CompletionRequest
+    caller: Caller
+    model: str
+    model_revision: str
+    backend: str
+    device: str
+    status: RequestStatus
+    error_code: str
+    usage: Usage
+    cost: Decimal
+    cache: CacheState
+    finish_reason: FinishReason | None
+    started_at: datetime
+    timings: Timings
+    response_text: str | None
+
+
+async def record(outcome: Outcome) -> None:
+    """Write it all in one transaction; a request that is recorded already changes nothing."""
+    await database.run(_record, outcome)
+
+
+def touch(key_id: int, now: datetime) -> None:
+    """Note that the key was used, at most once a minute: a busy key is not a busy row."""
+    stale = Q(last_used_at__isnull=True) | Q(last_used_at__lt=now - TOUCH_INTERVAL)
+    ApiKey.objects.filter(stale, pk=key_id).update(last_used_at=now)
+
+
+def _record(outcome: Outcome) -> None:
+    try:
+        _write(outcome, key_id=outcome.caller.key_id)
+    except IntegrityError:
+        if UsageRecord.objects.filter(request_id=outcome.request.request_id).exists():
+            return
+        # The key was deleted while its request ran; what it used is still counted.
+        _write(outcome, key_id=None)
+
+
+@transaction.atomic
+def _write(outcome: Outcome, *, key_id: int | None) -> None:
+    UsageRecord.objects.create(
+        request_id=outcome.request.request_id,
+        key_id=key_id,
+        key_public_id=outcome.caller.public_id,
+        team_id=outcome.caller.team_id,
+        model=_model_name(outcome),
+        endpoint=outcome.request.endpoint,
+        prompt_tokens=outcome.usage.prompt_tokens,
+        cached_tokens=outcome.usage.cached_tokens,
+        completion_tokens=outcome.usage.completion_tokens,
+        cost=outcome.cost,
+        status=outcome.status,
+        error_code=outcome.error_code,
+        cache_state=outcome.cache,
+        usage_source=outcome.usage.source,
+        is_stream=outcome.request.is_stream,
+        created_at=outcome.started_at,
+    )
+    _add_to_rollup(outcome)
+    if outcome.backend:
+        _write_log(outcome)
+    if outcome.caller.body_policy != BodyPolicy.OFF:
+        _write_body(outcome)
+    if key_id is not None:
+        touch(key_id, timezone.now())
+
+
+def _add_to_rollup(outcome: Outcome) -> None:
+    hour = outcome.started_at.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    identity = {
+        "hour": hour,
+        "team_id": outcome.caller.team_id,
+        "key_public_id": outcome.caller.public_id,
+        "model": _model_name(outcome),
+    }
+    sums = {
+        "requests": F("requests") + 1,
+        "failed": F("failed") + int(outcome.status == RequestStatus.FAILED),
+        "refused": F("refused") + int(outcome.status == RequestStatus.REFUSED),
+        "prompt_tokens": F("prompt_tokens") + outcome.usage.prompt_tokens,
+        "cached_tokens": F("cached_tokens") + outcome.usage.cached_tokens,
+        "completion_tokens": F("completion_tokens") + outcome.usage.completion_tokens,
+        # Rounded, because SQLite computes in binary fractions.
+        "cost": Round(F("cost") + outcome.cost, precision=AMOUNT_PLACES),
+    }
+    if not UsageRollup.objects.filter(**identity).update(**sums):
+        UsageRollup.objects.bulk_create([UsageRollup(**identity)], ignore_conflicts=True)
+        UsageRollup.objects.filter(**identity).update(**sums)
+
+
+def _write_log(outcome: Outcome) -> None:
+    InferenceLog.objects.create(
+        request_id=outcome.request.request_id,
+        backend=outcome.backend[:NAME_LENGTH],
+        device=outcome.device[:50],
+        model=_model_name(outcome),
+        model_revision=outcome.model_revision[:NAME_LENGTH],
+        queue_s=outcome.timings.queue_s,
+        ttft_s=outcome.timings.ttft_s,
+        total_s=outcome.timings.total_s,
+        prompt_tokens=outcome.usage.prompt_tokens,
+        completion_tokens=outcome.usage.completion_tokens,
+        finish_reason=outcome.finish_reason or "",
+        created_at=outcome.started_at,
+    )
+
+
+def _write_body(outcome: Outcome) -> None:
+    is_full = outcome.caller.body_policy == BodyPolicy.FULL
+    request = outcome.request
+    messages = request.messages or (Message("prompt", request.prompt or ""),)
+    RequestBody.objects.create(
+        request_id=request.request_id,
+        prompt=[
+            {"role": message.role, "content": _storable(message.content)}
+            if is_full
+            else {"role": message.role, "characters": len(message.content)}
+            for message in messages
+        ],
+        response=_storable(outcome.response_text or "") if is_full else "",
+        created_at=outcome.started_at,
+        expires_at=outcome.started_at + settings.LOG_RETENTION,
+    )
+
+
+def _model_name(outcome: Outcome) -> str:
+    # For a refused request it is whatever the caller wrote.
+    return _storable(outcome.model)[:NAME_LENGTH]
+
+
+def _storable(text: str) -> str:
+    """PostgreSQL keeps no NUL, and no database a lone surrogate."""
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
