@@ -1,0 +1,193 @@
+"""The workflow of one request, the same for every edge and dialect.
+
+Visible model → holds → cache → backend → settle and record → last event. An edge reads events
+and turns them into its own protocol; whatever it does, the books end up balanced.
+"""
+
+import asyncio
+import math
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from decimal import Decimal
+
+from django.conf import settings
+
+from gateway import completion_cache, runtime
+from gateway.admission import Admission, Demand
+from gateway.billing import Bill
+from gateway.completion_cache import CachedAnswer
+from gateway.errors import ShuttingDown
+from gateway.exchange import Admitted, CacheState, Completed, CompletionEvent, CompletionRequest
+from gateway.keys import Caller
+from gateway.runtime import Runtime
+from inference.errors import UnknownModel, UpstreamInvalidResponse
+from inference.types import Accepted, Finished, GenerationEvent, TokenChunk, Usage
+from models_registry.catalog import CatalogModel
+
+CACHE_BACKEND = "cache"
+REPLAY_CHUNKS = 8
+# Chat templates put a few tokens around each message.
+TOKENS_PER_MESSAGE = 4
+# English text has about four bytes to a token; code and other languages have fewer.
+BYTES_PER_TOKEN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A whole answer, for those who do not stream."""
+
+    admitted: Admitted
+    text: str
+    completed: Completed
+
+
+async def stream(
+    caller: Caller, request: CompletionRequest
+) -> AsyncGenerator[CompletionEvent, None]:
+    """Yield `Admitted`, `TokenChunk`s and `Completed`, or raise a refusal before the first.
+
+    Close it (`contextlib.aclosing`) to stop the generation; the caller then pays for the tokens
+    that were generated. Raises GatewayError and InferenceError.
+    """
+    process = runtime.current()
+    await process.start()
+    bill = Bill(process, caller, request, prompt_estimate=estimate_prompt(request))
+    try:
+        async with aclosing(_answer(process, bill)) as events:
+            async for event in events:
+                yield event
+    except (asyncio.CancelledError, GeneratorExit):
+        bill.abandon()
+        raise
+    except Exception as error:
+        bill.fail(error)
+        raise
+    finally:
+        await bill.close()
+
+
+async def complete(caller: Caller, request: CompletionRequest) -> Completion:
+    """Raises as `stream` does; what went wrong half-way is raised too, and the text is lost."""
+    async with aclosing(stream(caller, request)) as source:
+        events = [event async for event in source]
+    match events:
+        case [Admitted() as admitted, *chunks, Completed() as completed]:
+            text = "".join(chunk.text for chunk in chunks if isinstance(chunk, TokenChunk))
+            return Completion(admitted, text, completed)
+    raise RuntimeError("a stream that does not raise has a first and a last event")
+
+
+async def _answer(process: Runtime, bill: Bill) -> AsyncGenerator[CompletionEvent, None]:
+    model = bill.model = _visible_model(process, bill)
+    if process.is_draining:
+        raise ShuttingDown
+    admission = await bill.admit(_demand(bill, model))
+    async with aclosing(await _source(process, bill, model)) as events:
+        async for event in events:
+            bill.tally.add(event)
+            match event:
+                case Accepted():
+                    yield _admitted(bill, model, event.backend, admission)
+                case TokenChunk():
+                    yield event
+    finished = bill.tally.finished
+    if finished is None:
+        raise UpstreamInvalidResponse(f"The answer of model {model.name!r} broke off.")
+    bill.finish()
+    # The books are closed before the last event: who has seen it can see them.
+    await bill.close()
+    yield Completed(finished.reason, finished.usage, is_cached=bill.is_replay)
+
+
+def _visible_model(process: Runtime, bill: Bill) -> CatalogModel:
+    """One answer for a model that is not there and one that the key may not use."""
+    model = process.catalog.resolve(bill.request.model)
+    if not bill.caller.may_use_model(model.name):
+        raise UnknownModel(bill.request.model)
+    return model
+
+
+def _demand(bill: Bill, model: CatalogModel) -> Demand:
+    """The most that the request can use: its prompt and its output ceiling."""
+    request = bill.request
+    ceiling = request.sampling.max_tokens or settings.DEFAULT_TOKEN_RESERVE
+    most = Usage(bill.prompt_estimate, ceiling)
+    return Demand(
+        caller=bill.caller,
+        model=model.name,
+        request_id=request.request_id,
+        tokens=most.total_tokens,
+        cost=model.price.cost(most) if model.price else Decimal(0),
+    )
+
+
+def _admitted(bill: Bill, model: CatalogModel, backend: str, admission: Admission) -> Admitted:
+    return Admitted(
+        request_id=bill.request.request_id,
+        model=model.name,
+        backend=backend,
+        cache=bill.cache,
+        created=bill.tally.started_at,
+        requests=admission.requests,
+        tokens=admission.tokens,
+    )
+
+
+async def _source(
+    process: Runtime, bill: Bill, model: CatalogModel
+) -> AsyncGenerator[GenerationEvent, None]:
+    """The cached answer, else what a backend generates; raises ModelLoading and the like."""
+    if answer := await _cached(bill, model):
+        return _replay(answer)
+    if not _is_served(process, model):
+        if model.lazy_backend_ids:
+            await process.request_load(model.name)
+        model.require_backend()
+    return process.backends.generate(bill.request.for_model(model.name))
+
+
+def _is_served(process: Runtime, model: CatalogModel) -> bool:
+    """Whether a backend of the model or of one of its fallbacks is ready."""
+    if model.route.backends:
+        return True
+    routes = process.catalog.routes()
+    return any(routes[name].backends for name in model.route.fallbacks if name in routes)
+
+
+async def _cached(bill: Bill, model: CatalogModel) -> CachedAnswer | None:
+    request = bill.request
+    if not completion_cache.is_cacheable(request):
+        return None
+    key = completion_cache.key_for(bill.caller.team_id, model.name, model.revision, request)
+    bill.cache_key = key
+    if request.cache.no_cache:
+        return None
+    answer = await completion_cache.lookup(key, bill.caller)
+    bill.cache = CacheState.HIT if answer else CacheState.MISS
+    return answer
+
+
+async def _replay(answer: CachedAnswer) -> AsyncGenerator[GenerationEvent, None]:
+    """The text in a few pieces, with the tokens it took shared out among them."""
+    yield Accepted(CACHE_BACKEND, CACHE_BACKEND, answer.usage.prompt_tokens)
+    text, tokens = answer.text, answer.usage.completion_tokens
+    pieces = max(1, min(REPLAY_CHUNKS, tokens, len(text)))
+    for piece in range(pieces):
+        start, end = (len(text) * edge // pieces for edge in (piece, piece + 1))
+        first, last = (tokens * edge // pieces for edge in (piece, piece + 1))
+        yield TokenChunk(first, text[start:end], last - first)
+    yield Finished(answer.reason, answer.usage)
+
+
+def estimate_prompt(request: CompletionRequest) -> int:
+    """Tokens of the prompt, rather too many than too few: what is not used is given back."""
+    if request.messages is None:
+        return math.ceil(_size(request.prompt or "") / BYTES_PER_TOKEN)
+    size = sum(_size(message.content) for message in request.messages)
+    return math.ceil(size / BYTES_PER_TOKEN) + TOKENS_PER_MESSAGE * (len(request.messages) + 1)
+
+
+def _size(text: str) -> int:
+    # A lone surrogate, which JSON can spell, has no encoding.
+    return len(text.encode(errors="replace"))

@@ -1,0 +1,137 @@
+import asyncio
+import threading
+from contextlib import aclosing
+
+import pytest
+from asgiref.sync import sync_to_async
+
+from gateway import completions, database
+from gateway.exchange import Completed
+from gateway.keys import Caller
+from gateway.models import LedgerEntry, LedgerKind, Quota, RequestStatus
+from gateway.runtime import Runtime
+from inference.fake import FakeBackend
+from tests.gateway.completions.exchanges import events_of, leave_after, limit, record_of, window_of
+from tests.gateway.served import make_request, until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+async def test_a_caller_who_leaves_stops_the_generation(
+    process: Runtime, fake: FakeBackend, caller: Caller
+) -> None:
+    request = make_request()
+    await leave_after(2, caller, request)
+    assert fake.cancelled == [request.request_id]
+    assert fake.running == 0
+
+
+async def test_a_caller_who_leaves_pays_what_was_generated(
+    process: Runtime, caller: Caller, quota: Quota
+) -> None:
+    request = make_request()
+    await leave_after(2, caller, request)
+    record = await record_of(request)
+    assert (record.status, record.error_code) == ("client_disconnect", "client_disconnected")
+    assert (record.prompt_tokens, record.completion_tokens) == (3, 2)
+    assert record.usage_source == "exact"
+    assert await window_of(quota) == (3 + 2, 0)
+
+
+async def test_a_caller_who_leaves_frees_its_slot(process: Runtime, caller: Caller) -> None:
+    await database.run(lambda: limit(caller, concurrent_requests=1))
+    await leave_after(2, caller, make_request())
+    assert isinstance((await events_of(caller, make_request()))[-1], Completed)
+
+
+async def test_a_cancelled_task_is_a_caller_who_leaves(
+    process: Runtime, fake: FakeBackend, caller: Caller
+) -> None:
+    fake.hold(after_tokens=3)
+    request = make_request()
+    running = asyncio.create_task(events_of(caller, request))
+    await fake.held()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    record = await record_of(request)
+    assert (record.status, record.completion_tokens) == ("client_disconnect", 3)
+    assert fake.cancelled == [request.request_id]
+
+
+async def test_a_caller_who_leaves_before_the_first_token_pays_nothing(
+    process: Runtime, fake: FakeBackend, caller: Caller, quota: Quota
+) -> None:
+    fake.hold(after_tokens=0)
+    request = make_request()
+    running = asyncio.create_task(events_of(caller, request))
+    await fake.held()
+    running.cancel()
+    await asyncio.wait([running])
+    assert (await record_of(request)).status == RequestStatus.CLIENT_DISCONNECT
+    assert await window_of(quota) == (0, 0)
+
+
+async def test_leaving_after_the_last_event_changes_nothing(
+    process: Runtime, fake: FakeBackend, caller: Caller
+) -> None:
+    request = make_request()
+    async with aclosing(completions.stream(caller, request)) as events:
+        async for event in events:
+            if isinstance(event, Completed):
+                break
+    assert (await record_of(request)).status == RequestStatus.COMPLETED
+    assert not fake.cancelled
+
+
+class DatabaseGate:
+    """Keeps the database's thread busy, so that whatever needs it waits."""
+
+    def __init__(self) -> None:
+        self._opened = threading.Event()
+
+    async def __aenter__(self) -> "DatabaseGate":
+        self._holder = asyncio.create_task(sync_to_async(self._opened.wait)(60))
+        await asyncio.sleep(0)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._opened.set()
+        await self._holder
+
+
+async def test_leaving_while_the_books_are_closed_does_not_stop_that(
+    process: Runtime, fake: FakeBackend, caller: Caller, quota: Quota
+) -> None:
+    fake.hold(after_tokens=4)
+    request = make_request()
+    running = asyncio.create_task(events_of(caller, request))
+    await fake.held()
+    async with DatabaseGate():
+        fake.release()
+        await until(lambda: not fake.running)
+        # The first one breaks off the wait for the books, the second one that for closing them.
+        for _ in range(2):
+            running.cancel()
+            await asyncio.sleep(0.01)
+        assert running.cancelled()
+        assert process.in_flight == 1
+    assert await process.wait_idle(30)
+    record = await record_of(request)
+    assert (record.status, record.completion_tokens) == (RequestStatus.COMPLETED, 4)
+    assert await window_of(quota) == (7, 0)
+
+
+async def test_leaving_while_the_holds_are_taken_gives_them_back(
+    process: Runtime, caller: Caller, quota: Quota
+) -> None:
+    request = make_request()
+    async with DatabaseGate():
+        running = asyncio.create_task(events_of(caller, request))
+        await until(lambda: process.in_flight)
+        running.cancel()
+    await asyncio.wait([running])
+    assert await process.wait_idle(30)
+    assert await window_of(quota) == (0, 0)
+    kinds = LedgerEntry.objects.order_by("pk").values_list("kind", flat=True)
+    assert [kind async for kind in kinds] == [LedgerKind.HOLD, LedgerKind.RELEASE]
