@@ -1,0 +1,254 @@
+"""What /docs/ says about the data plane: the shapes of its answers, with examples.
+
+The answers are written elsewhere, without these models: building one per answer would only cost
+time. Tests hold real answers against them.
+"""
+
+from typing import Any, Literal
+
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from gateway.api.schemas import ChatCompletionBody, GenerateBody
+
+EXAMPLE_ID = "req_5f0c1f6e9a0b4c6d8e2f3a4b5c6d7e8f"
+MESSAGES = [{"role": "user", "content": "What is the capital of France?"}]
+
+
+class Document(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+
+class PromptTokensDetails(Document):
+    cached_tokens: int = Field(description="Prompt tokens whose KV cache was reused.")
+    audio_tokens: int
+
+
+class CompletionTokensDetails(Document):
+    reasoning_tokens: int
+    audio_tokens: int
+    accepted_prediction_tokens: int
+    rejected_prediction_tokens: int
+
+
+class ChatUsage(Document):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptTokensDetails
+    completion_tokens_details: CompletionTokensDetails
+
+
+class AssistantMessage(Document):
+    role: Literal["assistant"]
+    content: str
+    refusal: None
+
+
+class ChatChoice(Document):
+    index: int
+    message: AssistantMessage
+    logprobs: None
+    finish_reason: Literal["stop", "length", "content_filter", "tool_calls"]
+
+
+class ChatCompletion(Document):
+    id: str
+    object: Literal["chat.completion"]
+    created: int = Field(description="Seconds since 1970, UTC.")
+    model: str
+    choices: list[ChatChoice]
+    usage: ChatUsage
+    system_fingerprint: str | None
+
+
+class GenerateUsage(Document):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    cached_tokens: int = Field(description="Prompt tokens whose KV cache was reused.")
+
+
+class Generated(Document):
+    id: str = Field(description="The request's id, as in the x-request-id header.")
+    model: str
+    text: str
+    finish_reason: Literal["stop", "length", "content_filter", "tool_calls", "abort"]
+    usage: GenerateUsage
+    cached: bool = Field(description="Whether the completion cache answered.")
+
+
+class ListedModel(Document):
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+
+
+class ModelList(Document):
+    object: Literal["list"]
+    data: list[ListedModel]
+
+
+class ErrorDetail(Document):
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    message: str = Field(description="What went wrong and what to do about it.")
+    type: str
+    param: str | None = Field(description="The field at fault, e.g. messages[0].role.")
+    code: str | None
+    request_id: str
+
+
+class ErrorEnvelope(Document):
+    error: ErrorDetail
+
+
+USAGE = {"prompt_tokens": 9, "completion_tokens": 7, "total_tokens": 16}
+DETAILS = {
+    "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
+    "completion_tokens_details": {
+        "reasoning_tokens": 0,
+        "audio_tokens": 0,
+        "accepted_prediction_tokens": 0,
+        "rejected_prediction_tokens": 0,
+    },
+}
+CHAT_ANSWER = {
+    "id": EXAMPLE_ID.replace("req_", "chatcmpl-"),
+    "object": "chat.completion",
+    "created": 1767225600,
+    "model": "demo",
+    "choices": [
+        {
+            "index": 0,
+            "message": {
+                "role": "assistant",
+                "content": "The capital of France is Paris.",
+                "refusal": None,
+            },
+            "logprobs": None,
+            "finish_reason": "stop",
+        }
+    ],
+    "usage": {**USAGE, **DETAILS},
+    "system_fingerprint": None,
+}
+GENERATED = {
+    "id": EXAMPLE_ID,
+    "model": "demo",
+    "text": "The capital of France is Paris.",
+    "finish_reason": "stop",
+    "usage": {**USAGE, "cached_tokens": 0},
+    "cached": False,
+}
+MODEL = {"id": "demo", "object": "model", "created": 1767225600, "owned_by": "llm-server"}
+CHAT_CHUNKS = (
+    'data: {"id":"chatcmpl-5f0c…","object":"chat.completion.chunk",…,"choices":[{"index":0,'
+    '"delta":{"content":"Paris"},"logprobs":null,"finish_reason":null}]}\n\ndata: [DONE]\n\n'
+)
+GENERATE_EVENTS = (
+    'data: {"index":0,"text":"Paris"}\n\n'
+    'data: {"id":"req_5f0c…","model":"demo","finish_reason":"stop","usage":{…},"cached":false}'
+    "\n\ndata: [DONE]\n\n"
+)
+KEY: list[dict[str, list[str]]] = [{"ApiKey": []}]
+"""The name of the security scheme in SPECTACULAR_SETTINGS."""
+
+
+def _errors(*statuses: int) -> dict[Any, Any]:
+    return {status: OpenApiResponse(ErrorEnvelope, WHEN[status]) for status in statuses}
+
+
+WHEN = {
+    400: "The body is not valid; `param` names the field.",
+    401: "The key is missing, wrong, expired or disabled.",
+    403: "The key may not do this.",
+    404: "There is no such model, or the key may not see it.",
+    413: "The body is too large.",
+    415: "The body is not JSON.",
+    429: "A rate limit or a quota is used up; see Retry-After.",
+    502: "A remote backend failed.",
+    503: "The model is loading or the server is busy; see Retry-After.",
+    504: "A remote backend did not answer in time.",
+}
+GENERATION_ERRORS = (400, 401, 403, 404, 413, 415, 429, 502, 503, 504)
+
+
+def _generation(
+    body: type[BaseModel], answer: type[BaseModel], example: dict[str, Any], stream: str
+) -> dict[str, Any]:
+    asked = {"model": "demo", "messages": MESSAGES}
+    streamed = OpenApiExample(
+        "A stream", stream, response_only=True, media_type="text/event-stream"
+    )
+    return {
+        "request": {"application/json": body},
+        "responses": {
+            (200, "application/json"): OpenApiResponse(answer, "The whole answer"),
+            (200, "text/event-stream"): OpenApiResponse(OpenApiTypes.STR, "With stream: true"),
+            **_errors(*GENERATION_ERRORS),
+        },
+        "auth": KEY,
+        "examples": [
+            OpenApiExample("A question", asked, request_only=True),
+            OpenApiExample("A question, streamed", {**asked, "stream": True}, request_only=True),
+            OpenApiExample(
+                "An answer",
+                example,
+                response_only=True,
+                media_type="application/json",
+                status_codes=["200"],
+            ),
+            streamed,
+        ],
+    }
+
+
+CHAT_COMPLETIONS: dict[str, Any] = {
+    "operation_id": "create_chat_completion",
+    "summary": "Answer a chat, as the OpenAI API does",
+    "description": (
+        "Point an OpenAI SDK at `/v1`. Parameters that would change the answer and are not "
+        "supported are refused by name; unknown ones are ignored."
+    ),
+    "tags": ["OpenAI"],
+    **_generation(ChatCompletionBody, ChatCompletion, CHAT_ANSWER, CHAT_CHUNKS),
+}
+GENERATE: dict[str, Any] = {
+    "operation_id": "generate",
+    "summary": "Generate text from messages or from a plain prompt",
+    "description": (
+        "`messages` go through the model's chat template, a `prompt` is used as it is. "
+        "The same over a WebSocket, many requests at once: `/ws/generate`."
+    ),
+    "tags": ["LLM Server"],
+    **_generation(GenerateBody, Generated, GENERATED, GENERATE_EVENTS),
+}
+MODELS: dict[str, Any] = {
+    "operation_id": "list_models",
+    "summary": "The models that the key may use",
+    "description": "By their names; aliases work in requests but are not listed.",
+    "tags": ["OpenAI"],
+    "responses": {200: OpenApiResponse(ModelList), **_errors(401, 403, 503)},
+    "auth": KEY,
+    "examples": [
+        OpenApiExample(
+            "The demo model",
+            {"object": "list", "data": [MODEL]},
+            response_only=True,
+            status_codes=["200"],
+        )
+    ],
+}
+ONE_MODEL: dict[str, Any] = {
+    "operation_id": "retrieve_model",
+    "summary": "One model, by its name or an alias",
+    "description": "A model that the key may not use is answered as one that does not exist.",
+    "tags": ["OpenAI"],
+    "parameters": [OpenApiParameter("name", OpenApiTypes.STR, OpenApiParameter.PATH)],
+    "responses": {200: OpenApiResponse(ListedModel), **_errors(401, 403, 404, 503)},
+    "auth": KEY,
+    "examples": [OpenApiExample("The demo model", MODEL, response_only=True, status_codes=["200"])],
+}

@@ -1,0 +1,51 @@
+"""How our own plain API, /v1/generate and /ws/generate, writes an answer."""
+
+from typing import Any
+
+from gateway.api.streaming import data
+from gateway.completions import Completion
+from gateway.exchange import Admitted, Completed
+from inference.types import TokenChunk, Usage
+
+
+def generated(completion: Completion) -> dict[str, Any]:
+    return {
+        "id": completion.admitted.request_id,
+        "model": completion.admitted.model,
+        "text": completion.text,
+        **ending(completion.completed),
+    }
+
+
+def ending(completed: Completed) -> dict[str, Any]:
+    return {
+        "finish_reason": completed.reason.value,
+        "usage": usage(completed.usage),
+        "cached": completed.is_cached,
+    }
+
+
+def usage(used: Usage) -> dict[str, Any]:
+    return {
+        "prompt_tokens": used.prompt_tokens,
+        "completion_tokens": used.completion_tokens,
+        "total_tokens": used.total_tokens,
+        "cached_tokens": used.cached_tokens,
+    }
+
+
+class TextEvents:
+    """The dialect of /v1/generate: a piece of text per event, and in the last one how it ended."""
+
+    def __init__(self) -> None:
+        self._head: dict[str, Any] = {}
+
+    def opening(self, admitted: Admitted) -> bytes:
+        self._head = {"id": admitted.request_id, "model": admitted.model}
+        return b""
+
+    def token(self, chunk: TokenChunk) -> bytes:
+        return data({"index": chunk.index, "text": chunk.text}) if chunk.text else b""
+
+    def closing(self, completed: Completed) -> bytes:
+        return data({**self._head, **ending(completed)})

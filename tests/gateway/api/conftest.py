@@ -1,0 +1,3 @@
+from tests.gateway.api.serving import backend, client, key, process, tokens
+
+__all__ = ["backend", "client", "key", "process", "tokens"]

@@ -1,0 +1,182 @@
+from json import dumps
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gateway.api.schemas import ChatCompletionBody, parse
+from gateway.errors import BadRequest
+from inference.errors import PromptTooLong
+from inference.fake import FakeBackend
+from tests.gateway.api.asgi_client import AsgiClient
+from tests.gateway.api.serving import QUESTION
+
+CHAT = "/v1/chat/completions"
+USER = {"role": "user", "content": "hi"}
+IMAGE = {"type": "image_url", "image_url": {"url": "data:,"}}
+
+INVALID, MISSING = "invalid_value", "missing_required_parameter"
+UNSUPPORTED = "unsupported_parameter"
+
+BAD_FIELDS = [
+    ({"temperature": "hot"}, INVALID, "temperature"),
+    ({"temperature": True}, INVALID, "temperature"),
+    ({"temperature": 2.1}, INVALID, "temperature"),
+    ({"top_p": -0.1}, INVALID, "top_p"),
+    ({"presence_penalty": 3}, INVALID, "presence_penalty"),
+    ({"frequency_penalty": -3}, INVALID, "frequency_penalty"),
+    ({"max_tokens": 0}, INVALID, "max_tokens"),
+    ({"max_tokens": 1.5}, INVALID, "max_tokens"),
+    ({"max_tokens": 10**30}, INVALID, "max_tokens"),
+    ({"max_tokens": 1, "max_completion_tokens": 2}, INVALID, "max_completion_tokens"),
+    ({"seed": "1"}, INVALID, "seed"),
+    ({"stream": 1}, INVALID, "stream"),
+    ({"stream_options": []}, INVALID, "stream_options"),
+    ({"stop": 3}, INVALID, "stop"),
+    ({"stop": ["a"] * 5}, INVALID, "stop"),
+    ({"stop": ["a", ""]}, INVALID, "stop[1]"),
+    ({"stop": ["a" * 257]}, INVALID, "stop[0]"),
+    ({"cache": "no"}, INVALID, "cache"),
+    ({"cache": {"ttl": 0}}, INVALID, "cache.ttl"),
+    ({"model": 3}, INVALID, "model"),
+    ({"model": ""}, INVALID, "model"),
+    ({"model": "a\0b"}, INVALID, "model"),
+    ({"messages": "hi"}, INVALID, "messages"),
+    ({"messages": []}, INVALID, "messages"),
+    ({"messages": [USER] * 4097}, INVALID, "messages"),
+    ({"messages": ["hi"]}, INVALID, "messages[0]"),
+    ({"messages": [{"content": "hi"}]}, MISSING, "messages[0].role"),
+    ({"messages": [{"role": "user"}]}, MISSING, "messages[0].content"),
+    ({"messages": [USER, {**USER, "role": "boss"}]}, INVALID, "messages[1].role"),
+    ({"messages": [{**USER, "role": "tool"}]}, UNSUPPORTED, "messages[0].role"),
+    ({"messages": [{**USER, "content": None}]}, INVALID, "messages[0].content"),
+    ({"messages": [{**USER, "content": 3}]}, INVALID, "messages[0].content"),
+    ({"messages": [{**USER, "content": ["hi"]}]}, INVALID, "messages[0].content[0]"),
+    ({"messages": [{**USER, "content": [IMAGE]}]}, UNSUPPORTED, "messages[0].content[0].type"),
+    (
+        {"messages": [{**USER, "content": [{"type": "text"}]}]},
+        INVALID,
+        "messages[0].content[0].text",
+    ),
+    ({"messages": [{**USER, "tool_calls": [1]}]}, UNSUPPORTED, "messages[0].tool_calls"),
+    ({"n": 2}, UNSUPPORTED, "n"),
+    ({"n": True}, UNSUPPORTED, "n"),
+    ({"logprobs": True}, UNSUPPORTED, "logprobs"),
+    ({"tools": [{}]}, UNSUPPORTED, "tools"),
+    ({"tool_choice": "required"}, UNSUPPORTED, "tool_choice"),
+    ({"response_format": {"type": "json_object"}}, UNSUPPORTED, "response_format"),
+    ({"logit_bias": {"1": 1}}, UNSUPPORTED, "logit_bias"),
+]
+BAD_BODIES = [
+    b"",
+    b"{",
+    b"\xff",
+    b"[]",
+    b"null",
+    b'{"model": NaN}',
+    b'{"seed": 1e999}',
+    b"[" * 100_000,
+    b'{"a":' * 2000 + b"1" + b"}" * 2000,
+    b'{"model": "\\ud800"}',
+]
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=8,
+)
+FIELDS = (
+    *("model", "messages", "prompt", "temperature", "top_p", "max_tokens", "seed", "stop"),
+    *("stream", "stream_options", "cache", "n", "tools", "response_format", "logit_bias"),
+)
+bodies = st.dictionaries(st.sampled_from(FIELDS), json_values)
+messages = st.lists(
+    st.dictionaries(st.sampled_from(["role", "content", "tool_calls", "name"]), json_values)
+)
+
+
+def refused(body: bytes | str) -> BadRequest:
+    with pytest.raises(BadRequest) as caught:
+        parse(ChatCompletionBody, body if isinstance(body, bytes) else body.encode())
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "param"), BAD_FIELDS, ids=[str(case[0])[:50] for case in BAD_FIELDS]
+)
+def test_it_names_the_field_at_fault(change: dict[str, Any], code: str, param: str):
+    refusal = refused(dumps({**QUESTION, **change}))
+    assert (refusal.code, refusal.param) == (code, param)
+
+
+@pytest.mark.parametrize("name", ["model", "messages"])
+def test_it_says_what_is_missing(name: str):
+    refusal = refused(dumps({key: QUESTION[key] for key in QUESTION if key != name}))
+    assert (refusal.code, refusal.param) == (MISSING, name)
+
+
+def test_it_says_in_plain_words_what_is_wrong():
+    refusal = refused(dumps({**QUESTION, "temperature": "hot"}))
+    assert str(refusal) == "temperature: 'hot' is not a number."
+
+
+def test_it_does_not_repeat_a_long_value():
+    assert len(str(refused(dumps({**QUESTION, "temperature": "x" * 10_000})))) < 100
+
+
+@pytest.mark.parametrize("body", BAD_BODIES, ids=[repr(body[:24]) for body in BAD_BODIES])
+def test_it_refuses_what_is_not_a_json_object(body: bytes):
+    assert refused(body).code == "invalid_json"
+
+
+async def test_a_bad_field_is_a_bad_request(client: AsgiClient):
+    reply = await client.post(CHAT, {**QUESTION, "temperature": "hot"})
+    assert (reply.status, reply.error["code"], reply.error["param"]) == (
+        400,
+        INVALID,
+        "temperature",
+    )
+
+
+async def test_a_prompt_over_the_context_is_told_both_numbers(
+    client: AsgiClient, backend: FakeBackend
+):
+    backend.fail_with(PromptTooLong(prompt_tokens=5000, context=4096))
+    reply = await client.post(CHAT, QUESTION)
+    assert (reply.status, reply.error["code"]) == (400, "context_length_exceeded")
+    assert "5000" in reply.error["message"]
+    assert "4096" in reply.error["message"]
+
+
+async def test_an_unknown_model_is_not_found(client: AsgiClient):
+    reply = await client.post(CHAT, {**QUESTION, "model": "nobody"})
+    assert (reply.status, reply.error["code"], reply.error["param"]) == (
+        404,
+        "model_not_found",
+        "model",
+    )
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/generate"])
+@given(body=bodies, chat=st.none() | messages)
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+async def test_no_body_makes_the_server_fail(
+    client: AsgiClient, path: str, body: dict[str, Any], chat: list[Any] | None
+):
+    content = {"model": "demo", **body, **({"messages": chat} if chat is not None else {})}
+    reply = await client.post(path, content)
+    assert reply.status in (200, 400, 404)
+
+
+@given(body=st.binary(max_size=200))
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+async def test_no_bytes_make_the_server_fail(client: AsgiClient, body: bytes):
+    reply = await client.post(CHAT, body=body)
+    assert reply.status == 400

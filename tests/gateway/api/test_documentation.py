@@ -1,0 +1,71 @@
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from drf_spectacular.drainage import GENERATOR_STATS
+from drf_spectacular.generators import SchemaGenerator
+from drf_spectacular.settings import spectacular_settings
+from drf_spectacular.validation import validate_schema
+
+from gateway.api import documentation
+from gateway.api.errors import envelope
+from gateway.api.schemas import ChatCompletionBody, GenerateBody
+from gateway.errors import InvalidKey
+
+GENERATING = ["/v1/chat/completions", "/v1/generate"]
+
+
+@pytest.fixture
+def schema() -> Iterator[dict[str, Any]]:
+    # Null is a type of its own from OpenAPI 3.1 on.
+    spectacular_settings.apply_patches({"OAS_VERSION": "3.1.1"})
+    GENERATOR_STATS.reset()
+    yield SchemaGenerator(urlconf="gateway.urls").get_schema(public=True)
+    spectacular_settings.clear_patches()
+
+
+def examples(schema: dict[str, Any], path: str) -> list[Any]:
+    content = schema["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+    return [example["value"] for example in content["examples"].values()]
+
+
+def test_the_schema_is_valid_and_written_without_a_warning(schema: dict[str, Any]):
+    validate_schema(schema)
+    assert not GENERATOR_STATS._warn_cache
+    assert not GENERATOR_STATS._error_cache
+
+
+@pytest.mark.parametrize("path", GENERATING)
+def test_the_bodies_and_the_answers_are_described(schema: dict[str, Any], path: str):
+    operation = schema["paths"][path]["post"]
+    assert "$ref" in operation["requestBody"]["content"]["application/json"]["schema"]
+    assert operation["responses"]["200"]["content"].keys() == {
+        "application/json",
+        "text/event-stream",
+    }
+    assert "ErrorEnvelope" in str(operation["responses"]["429"])
+
+
+def test_every_path_says_what_it_is_for(schema: dict[str, Any]):
+    operations = [one for path in schema["paths"].values() for one in path.values()]
+    assert all(one["summary"] and "handler" not in one["description"] for one in operations)
+
+
+@pytest.mark.parametrize(
+    ("path", "form"), [(GENERATING[0], ChatCompletionBody), (GENERATING[1], GenerateBody)]
+)
+def test_the_examples_are_valid_requests(schema: dict[str, Any], path: str, form: Any):
+    found = examples(schema, path)
+    assert found
+    for example in found:
+        form.model_validate(example)
+
+
+def test_the_examples_are_valid_answers():
+    documentation.ChatCompletion.model_validate(documentation.CHAT_ANSWER)
+    documentation.Generated.model_validate(documentation.GENERATED)
+    documentation.ListedModel.model_validate(documentation.MODEL)
+
+
+def test_an_error_has_the_documented_shape():
+    documentation.ErrorEnvelope.model_validate(envelope(InvalidKey(), "req_1").body)
