@@ -19,6 +19,7 @@ def sqlite(path: Path) -> dict[str, Any]:
     return {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": str(path),
+        "CONN_MAX_AGE": 60,
         "OPTIONS": SQLITE_OPTIONS,
         # A file, so that test threads and processes see one database.
         "TEST": {"NAME": str(path.with_name("test.sqlite3"))},

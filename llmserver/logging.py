@@ -35,6 +35,13 @@ class RedactKeys(logging.Filter):
         return True
 
 
+class DropNotReady(logging.Filter):
+    """A probe that finds the server not ready is an answer, not an error."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return getattr(record, "status_code", None) != 503
+
+
 class _MaskedTracebacks(logging.Formatter):
     def formatException(self, ei: Any) -> str:
         return masked(super().formatException(ei))

@@ -81,13 +81,19 @@ CACHES = {
         "KEY_PREFIX": "llmserver",
     }
     if REDIS_URL
-    else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+    else {
+        "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+        # Counters of limits live here: a small cache would forget them under many keys.
+        "OPTIONS": {"MAX_ENTRIES": 100_000},
+    }
 }
 
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in ("MinimumLengthValidator", "CommonPasswordValidator", "NumericPasswordValidator")
 ]
+# A new key is shown in a message: it must not be kept in the session table.
+MESSAGE_STORAGE = "django.contrib.messages.storage.cookie.CookieStorage"
 LANGUAGE_CODE = "en"
 USE_I18N = False
 TIME_ZONE = "UTC"
@@ -111,6 +117,9 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "SCHEMA_PATH_PREFIX": "/v1/",
+    # The first version that knows the null type, which optional fields have.
+    "OAS_VERSION": "3.1.1",
+    "APPEND_COMPONENTS": {"securitySchemes": {"ApiKey": {"type": "http", "scheme": "bearer"}}},
 }
 LOGIN_REDIRECT_URL = "/admin/"
 UNFOLD = {
@@ -150,7 +159,10 @@ LOG_LEVEL = env.choice("LLMSERVER_LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "ERRO
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "filters": {"redact": {"()": "llmserver.logging.RedactKeys"}},
+    "filters": {
+        "redact": {"()": "llmserver.logging.RedactKeys"},
+        "drop_not_ready": {"()": "llmserver.logging.DropNotReady"},
+    },
     "formatters": {
         "console": {"()": "llmserver.logging.ConsoleFormatter"},
         "json": {"()": "llmserver.logging.JsonFormatter"},
@@ -165,7 +177,7 @@ LOGGING = {
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
     "loggers": {
         "httpx": {"level": "WARNING"},
-        "django.request": {"level": "ERROR"},
+        "django.request": {"level": "ERROR", "filters": ["drop_not_ready"]},
         "uvicorn.error": {"level": "WARNING"},
     },
 }

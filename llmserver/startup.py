@@ -17,7 +17,12 @@ class StartupReport:
     """`tick` is called a few times a second and falls silent once everything is ready."""
 
     def __init__(
-        self, progress: Progress, address: tuple[str, int], credentials: Credentials
+        self,
+        progress: Progress,
+        address: tuple[str, int],
+        credentials: Credentials,
+        *,
+        waits_for_models: bool,
     ) -> None:
         host, port = address[:2]
         self._progress = progress
@@ -25,6 +30,7 @@ class StartupReport:
         self._connect_to = ("127.0.0.1" if host in ("0.0.0.0", "::") else host, port)  # noqa: S104
         self._url = f"http://{self._connect_to[0]}:{port}"
         self._waiting_for_gateway = True
+        self._waits_for_models = waits_for_models
         self._waiting_for_models = True
         self._last_sign_of_life = time.monotonic()
 
@@ -65,7 +71,7 @@ class StartupReport:
         except DatabaseError:
             return
         loading = [model for model in models if model.is_loading]
-        if loading:
+        if loading and self._waits_for_models:
             self._still("; ".join(f"{model.name}: {model.unavailable}" for model in loading))
             return
         self._waiting_for_models = False

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 
 from django.db import connections
 
+from gateway import metrics
+
 logger = logging.getLogger(__name__)
 
 FIRST_RESTART_DELAY_S = 0.5
@@ -110,6 +112,7 @@ class Supervisor:
                 self._schedule_restart(child, status)
 
     def _schedule_restart(self, child: Child, status: int) -> None:
+        metrics.forget_process(child.pid)
         now = time.monotonic()
         child.crashes = 1 if now - child.started_at > HEALTHY_AFTER_S else child.crashes + 1
         delay = min(FIRST_RESTART_DELAY_S * 2 ** (child.crashes - 1), LONGEST_RESTART_DELAY_S)

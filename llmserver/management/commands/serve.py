@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 
+from gateway import quotas
 from llmserver import __version__, first_run, gateway_process
 from llmserver.progress import Progress
 from llmserver.startup import StartupReport
@@ -41,10 +42,15 @@ class Command(BaseCommand):
             _sync_models(progress)
         with progress.step("creating the first user and key"):
             credentials = first_run.prepare()
-        report = StartupReport(progress, listener.getsockname(), credentials)
+            # Holds of requests that a killed process left behind.
+            quotas.release_abandoned()
+        with_engine = not options["no_engine"]
+        report = StartupReport(
+            progress, listener.getsockname(), credentials, waits_for_models=with_engine
+        )
         report.credentials()
         supervisor = Supervisor(
-            _children(listener, workers, with_engine=not options["no_engine"]),
+            _children(listener, workers, with_engine=with_engine),
             drain_s=settings.DRAIN_TIMEOUT_S,
         )
         supervisor.start()
@@ -89,6 +95,8 @@ def _sync_models(progress: Progress) -> None:
         diff = sync.plan(yaml_file.load(settings.MODELS_FILE))
     except yaml_file.ModelsFileError as error:
         raise CommandError(str(error)) from None
+    for conflict in diff.conflicts:
+        progress.say(f"  {conflict}")
     if sync.apply(diff, by="serve"):
         progress.done(f"{settings.MODELS_FILE.name} applied")
 
