@@ -1,0 +1,136 @@
+"""Whether a model can run packed, decided by its config and then by trying it.
+
+What the config allows is run once: a few tokens of two sequences, in pieces and side by side,
+must give the logits that the model gives on its own. An architecture that computes something
+across the tokens of a row is found out here, and not by the people who read its answers.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import PretrainedConfig, PreTrainedModel
+
+from inference.local import attention
+from inference.local.forward import PackedForward
+from inference.local.kv_cache import KvCache
+from inference.local.scheduler import KV_BLOCK, Chunk
+from inference.local.sequence import Sequence
+from inference.types import SamplingParams
+
+PACKABLE_LAYERS = {"full_attention", "sliding_attention"}
+
+# These compute one set of frequencies for the whole row, from its longest position.
+ROPE_BY_LENGTH = {"dynamic", "longrope"}
+
+TRIAL_TOKENS = 12
+# The first sequence takes these pieces, the second the same ones in reverse.
+TRIAL_PIECES = (6, 1, 4, 1)
+
+# Relative error of the logits: rounding that adds up over the layers, but no other result.
+TOLERANCE = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`obstacle` is why the model cannot run packed, None if it can."""
+
+    obstacle: str | None
+    kv_bytes_per_token: int = 0
+
+
+def check(model: PreTrainedModel, context: int) -> Verdict:
+    """Leaves the packed attention switched on exactly when nothing is in the way."""
+    if reason := _config_obstacle(model, context):
+        return Verdict(reason)
+    own_attention = model.config._attn_implementation
+    expected = _own_logits(model)
+    attention.register()
+    model.set_attn_implementation(attention.NAME)
+    verdict = _try(model, expected)
+    if verdict.obstacle is not None:
+        model.set_attn_implementation(own_attention)
+    return verdict
+
+
+def _config_obstacle(model: PreTrainedModel, context: int) -> str | None:
+    config = model.config.get_text_config(decoder=True)
+    if not model._supports_attention_backend:
+        return "its attention cannot be exchanged"
+    other_layers = set(getattr(config, "layer_types", None) or ()) - PACKABLE_LAYERS
+    if other_layers:
+        return f"it has layers of the kind {', '.join(sorted(other_layers))}"
+    if _has_rope_by_length(config, context):
+        return "its positions depend on the longest sequence of a batch"
+    return None
+
+
+def _has_rope_by_length(config: PretrainedConfig, context: int) -> bool:
+    """Up to the length of the original training, such frequencies stay the same for all."""
+    parameters: dict[str, Any] = getattr(config, "rope_parameters", None) or {}
+    per_layer_type = [value for value in parameters.values() if isinstance(value, dict)]
+    for rope in [parameters, *per_layer_type]:
+        original = rope.get("original_max_position_embeddings") or config.max_position_embeddings
+        if rope.get("rope_type") in ROPE_BY_LENGTH and context > original:
+            return True
+    return False
+
+
+def _try(model: PreTrainedModel, expected: torch.Tensor) -> Verdict:
+    cache = KvCache(max_rows=2, max_tokens=2 * KV_BLOCK)
+    forward = PackedForward(model, cache)
+    try:
+        error = _relative_error(forward, expected)
+    except Exception as failure:  # noqa: BLE001 - whatever goes wrong, the model still runs unpacked.
+        return Verdict(f"the packed trial failed with {type(failure).__name__}: {failure}")
+    if obstacle := _layer_obstacle(model, forward):
+        return Verdict(obstacle)
+    # Not `error > tolerance`, which NaN would pass.
+    if not error <= TOLERANCE[model.dtype]:
+        return Verdict(f"its packed logits differ from its own by {error:.1%}")
+    return Verdict(None, cache.bytes_per_token)
+
+
+def _layer_obstacle(model: PreTrainedModel, forward: PackedForward) -> str | None:
+    config = model.config.get_text_config(decoder=True)
+    if len(forward.windows) != config.num_hidden_layers:
+        return f"{len(forward.windows)} of {config.num_hidden_layers} layers attend as expected"
+    if not getattr(config, "sliding_window", None):
+        return None
+    kinds = getattr(config, "layer_types", None)
+    if kinds is None:
+        # Too far away for the trial to reach; without layer types, all layers have the window.
+        kinds = ["sliding_attention"] * config.num_hidden_layers
+    for layer, kind in enumerate(kinds):
+        if kind == "sliding_attention" and not forward.windows[layer]:
+            return f"layer {layer} does not tell its sliding window"
+    return None
+
+
+def _trial_ids(model: PreTrainedModel) -> list[int]:
+    vocabulary = model.config.get_text_config(decoder=True).vocab_size
+    return [(7 * place + 3) % vocabulary for place in range(TRIAL_TOKENS)]
+
+
+def _own_logits(model: PreTrainedModel) -> torch.Tensor:
+    token_ids = torch.tensor([_trial_ids(model)], device=model.device)
+    with torch.inference_mode():
+        logits: torch.Tensor = model(input_ids=token_ids, use_cache=False).logits[0]
+    return logits.float()
+
+
+def _relative_error(forward: PackedForward, expected: torch.Tensor) -> float:
+    """The largest difference over both sequences, in parts of the largest logit."""
+    token_ids = _trial_ids(forward.model)
+    sequences = [Sequence(name, [], SamplingParams(), TRIAL_TOKENS) for name in ("one", "two")]
+    worst = torch.zeros((), device=expected.device)
+    for pieces in zip(TRIAL_PIECES, reversed(TRIAL_PIECES), strict=True):
+        for sequence, piece in zip(sequences, pieces, strict=True):
+            sequence.tokens = token_ids[: sequence.computed + piece]
+        chunks = [Chunk(s, n) for s, n in zip(sequences, pieces, strict=True)]
+        chunks.sort(key=lambda chunk: chunk.tokens > 1)
+        logits = forward.run(chunks)
+        for chunk, row in zip(chunks, logits, strict=True):
+            chunk.sequence.computed += chunk.tokens
+            worst = torch.maximum(worst, (row - expected[chunk.sequence.computed - 1]).abs().max())
+    return float(worst / expected.abs().max())

@@ -1,0 +1,218 @@
+"""One loaded model and the one thread that owns it.
+
+Other threads leave requests and cancellations in the intake. The step thread picks them up before
+each step, runs the model, and hands out everything that the step produced at once.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from inference.errors import BackendUnavailable, InferenceError, InvalidRequest, PromptTooLong
+from inference.local import loading
+from inference.local.detokenizer import Detokenizer
+from inference.local.generation import Generation
+from inference.local.intake import Arrivals, Intake
+from inference.local.loaded_model import LoadedModel, OnProgress
+from inference.local.runner_spec import EngineStats, RunnerSpec
+from inference.local.scheduler import Scheduler, Step
+from inference.local.sequence import Sequence
+from inference.types import FinishReason, GenerationEvent, GenerationRequest
+
+logger = logging.getLogger(__name__)
+
+# One failed step can be the fault of a request; this many in a row are the fault of the model.
+MAX_FAILED_STEPS = 3
+
+Events = list[tuple[str, GenerationEvent | InferenceError]]
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutput:
+    """What one step produced; a Finished or an InferenceError is the last event of its request."""
+
+    events: Events
+    stats: EngineStats
+
+
+class Engine:
+    """`start` once, `stop` once; `submit` and `cancel` from any thread but the engine's own.
+
+    `failed` says why the engine ended on its own. It is set before the last `emit`, which fails
+    everything under way; after that every `submit` raises BackendUnavailable.
+    """
+
+    def __init__(self, spec: RunnerSpec, loaded: LoadedModel) -> None:
+        self.info = loaded.info
+        self.failed: str | None = None
+        self._backend = spec.backend_id
+        self._loaded = loaded
+        self._scheduler = Scheduler(loaded.limits)
+        self._intake = Intake(loaded.limits.max_running + loaded.limits.max_waiting)
+        self._generations: dict[str, Generation] = {}
+        self._failed_steps = 0
+        self._thread: threading.Thread | None = None
+
+    @classmethod
+    def load(cls, spec: RunnerSpec, on_progress: OnProgress) -> "Engine":
+        """Blocks for seconds to minutes; raises ModelLoadError."""
+        return cls(spec, loading.load(spec, on_progress))
+
+    def start(self, emit: Callable[[StepOutput], None]) -> None:
+        """`emit` is called from the step thread, once or twice per step, and must not block."""
+        self._thread = threading.Thread(target=self._run, args=(emit,), name="engine", daemon=True)
+        self._thread.start()
+
+    def submit(self, request: GenerationRequest) -> None:
+        """Tokenises in the calling thread, unless the house is full.
+
+        Raises Overloaded, PromptTooLong, InvalidRequest or BackendUnavailable; then no event
+        follows. Otherwise Accepted is the first one.
+        """
+        arrived_at = time.monotonic()
+        self._intake.reserve(request.id)
+        try:
+            generation = self._prepare(request)
+            generation.sequence.clock.arrived_at = arrived_at
+            self._intake.deliver(generation)
+        except BaseException:
+            self._intake.leave(request.id)
+            raise
+
+    def cancel(self, request_id: str) -> None:
+        """Takes effect before the next step, with Finished(ABORT) as the last event."""
+        self._intake.cancel(request_id)
+
+    def stats(self) -> EngineStats:
+        running = len(self._scheduler.running)
+        return EngineStats(running, max(0, self._intake.count - running))
+
+    def stop(self) -> None:
+        """Requests under way end with BackendUnavailable; returns when the thread has ended."""
+        self._intake.close()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _prepare(self, request: GenerationRequest) -> Generation:
+        loaded, sampling = self._loaded, request.sampling
+        if sampling.max_tokens is not None and sampling.max_tokens < 1:
+            raise InvalidRequest("max_tokens must be at least 1.", param="max_tokens")
+        prompt_ids = loaded.prompts.encode(request)
+        room = self.info.context - len(prompt_ids)
+        if room < (sampling.max_tokens or 1):
+            raise PromptTooLong(
+                prompt_tokens=len(prompt_ids),
+                context=self.info.context,
+                max_tokens=sampling.max_tokens or 0,
+            )
+        sequence = Sequence(request.id, prompt_ids, sampling, sampling.max_tokens or room)
+        detokenizer = Detokenizer(loaded.prompts.decode, prompt_ids, sampling.stop)
+        return Generation(sequence, detokenizer, loaded.eos_ids)
+
+    def _run(self, emit: Callable[[StepOutput], None]) -> None:
+        try:
+            self._serve(emit)
+        except Exception as error:
+            # The edge of the thread: whoever waits must hear that it is gone.
+            logger.exception("the step thread failed")
+            self.failed = f"{type(error).__name__} in the step thread"
+        self._close(emit)
+
+    def _serve(self, emit: Callable[[StepOutput], None]) -> None:
+        while self.failed is None:
+            arrivals = self._intake.take(wait=not self._scheduler.has_work)
+            if arrivals is None:
+                return
+            self._emit(emit, self._meet(arrivals))
+            if self._scheduler.has_work:
+                self._emit(emit, self._step())
+
+    def _emit(self, emit: Callable[[StepOutput], None], events: Events) -> None:
+        if events:
+            emit(StepOutput(events, self.stats()))
+
+    def _meet(self, arrivals: Arrivals) -> Events:
+        events: Events = []
+        for generation in arrivals.generations:
+            sequence = generation.sequence
+            self._generations[sequence.id] = generation
+            self._scheduler.add(sequence)
+            events.append((sequence.id, generation.accepted(self._backend, self.info.device)))
+        for request_id in arrivals.cancelled:
+            if (cancelled := self._generations.get(request_id)) is not None:
+                events.append(
+                    (request_id, cancelled.finished(FinishReason.ABORT, time.monotonic()))
+                )
+                self._release(cancelled.sequence)
+        return events
+
+    def _step(self) -> Events:
+        step = self._scheduler.next_step()
+        try:
+            events = self._compute(step)
+        except Exception as error:
+            # The edge for whatever torch or the model may raise: all that took part are failed.
+            logger.exception("a step failed")
+            self._count_failure(error)
+            return self._fail(
+                (chunk.sequence for chunk in step.chunks),
+                "The model failed while it computed this request. Try again in a moment.",
+            )
+        self._failed_steps = 0
+        return events
+
+    def _compute(self, step: Step) -> Events:
+        for sequence in step.preempted:
+            self._loaded.forward.release(sequence.id)
+        for chunk in step.chunks:
+            if chunk.sequence.clock.scheduled_at is None:
+                chunk.sequence.clock.scheduled_at = time.monotonic()
+        sampling = [chunk.sequence for chunk in step.chunks if chunk.samples]
+        logits = self._loaded.forward.run(step.chunks)
+        for chunk in step.chunks:
+            chunk.sequence.computed += chunk.tokens
+        tokens = self._loaded.sampler.sample(logits, sampling)
+        events: Events = []
+        for sequence, token in zip(sampling, tokens, strict=True):
+            events += self._advance(sequence, token)
+        return events
+
+    def _advance(self, sequence: Sequence, token: int | None) -> Events:
+        if token is None:
+            return self._fail(
+                [sequence],
+                "The model computed no usable numbers for this request. Change the prompt, or "
+                "load the model with `weights: fp32`.",
+            )
+        generation = self._generations[sequence.id]
+        events = generation.advance(token, time.monotonic())
+        if generation.is_finished:
+            self._release(sequence)
+        return [(sequence.id, event) for event in events]
+
+    def _fail(self, sequences: Iterable[Sequence], message: str) -> Events:
+        failed = list(sequences)
+        for sequence in failed:
+            self._release(sequence)
+        return [(sequence.id, BackendUnavailable(message)) for sequence in failed]
+
+    def _count_failure(self, error: Exception) -> None:
+        self._failed_steps += 1
+        if self._failed_steps >= MAX_FAILED_STEPS:
+            self.failed = f"{self._failed_steps} steps in a row failed, at last with {error!r}"
+
+    def _release(self, sequence: Sequence) -> None:
+        self._scheduler.remove(sequence)
+        self._loaded.forward.release(sequence.id)
+        del self._generations[sequence.id]
+        self._intake.leave(sequence.id)
+
+    def _close(self, emit: Callable[[StepOutput], None]) -> None:
+        """Fail every request that is still inside, whatever state the rest is in."""
+        self._intake.close()
+        self._scheduler = Scheduler(self._loaded.limits)
+        message = "The model was unloaded before the request was done. Try again in a moment."
+        under_way = self._intake.clear()
+        self._emit(emit, [(request_id, BackendUnavailable(message)) for request_id in under_way])

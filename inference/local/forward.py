@@ -1,0 +1,144 @@
+"""One step through the model: chunks of tokens in, next-token logits out.
+
+`PackedForward` runs many sequences in one row and serves every architecture whose attention goes
+through transformers' attention interface. `SingleForward` serves the others, one sequence at a
+time, through the same calls that `generate` makes.
+"""
+
+import inspect
+from collections.abc import Sequence as Chunks
+from typing import Any, Protocol
+
+import torch
+from transformers import PreTrainedModel
+
+from inference.local import attention
+from inference.local.kv_cache import KvCache
+from inference.local.packing import DecodeRows, Span, StepContext
+from inference.local.scheduler import Chunk
+
+
+class Forward(Protocol):
+    def run(self, chunks: Chunks[Chunk]) -> torch.Tensor:
+        """Compute the chunks; fp32 logits `[rows, vocabulary]` of those that sample, in order.
+
+        Chunks of one token come before longer ones.
+        """
+        ...
+
+    def release(self, sequence_id: str) -> None:
+        """Free the memory of a sequence; also for one that never ran."""
+        ...
+
+
+class PackedForward:
+    def __init__(self, model: PreTrainedModel, cache: KvCache) -> None:
+        self.model = model
+        self._cache = cache
+        self._like = torch.empty(0, dtype=model.dtype, device=model.device)
+        self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self.windows: dict[int, int | None] = {}
+        """Layers seen in the last step, each with its sliding window."""
+
+    def run(self, chunks: Chunks[Chunk]) -> torch.Tensor:
+        context = self._context(chunks)
+        token_ids = [t for c in chunks for t in _new_tokens(c)]
+        device = self._like.device
+        arguments: dict[str, Any] = {
+            "input_ids": torch.tensor([token_ids], device=device),
+            "position_ids": context.positions[None],
+            "use_cache": False,
+        }
+        sampling = torch.tensor(_sampling_positions(chunks), dtype=torch.long, device=device)
+        if self._keeps_logits:
+            arguments["logits_to_keep"] = sampling
+        with torch.inference_mode(), attention.step_context(context):
+            logits: torch.Tensor = self.model(**arguments).logits[0]
+            self.windows = context.windows
+            return (logits if self._keeps_logits else logits[sampling]).float()
+
+    def release(self, sequence_id: str) -> None:
+        with torch.inference_mode():
+            self._cache.release(sequence_id)
+
+    def _context(self, chunks: Chunks[Chunk]) -> StepContext:
+        ends = [chunk.sequence.computed + chunk.tokens for chunk in chunks]
+        with torch.inference_mode():
+            rows = self._cache.reserve(
+                (chunk.sequence.id, end) for chunk, end in zip(chunks, ends, strict=True)
+            )
+        decoding = sum(chunk.tokens == 1 for chunk in chunks)
+        spans, start = [], decoding
+        for chunk, row in zip(chunks[decoding:], rows[decoding:], strict=True):
+            spans.append(Span(row, start, chunk.tokens, chunk.sequence.computed, self._like))
+            start += chunk.tokens
+        return StepContext(
+            cache=self._cache,
+            rows=self._tensor(
+                [r for r, c in zip(rows, chunks, strict=True) for _ in range(c.tokens)]
+            ),
+            positions=self._tensor([p for c in chunks for p in _positions(c)]),
+            decoding=DecodeRows(rows[:decoding], ends[:decoding], self._like) if decoding else None,
+            spans=spans,
+        )
+
+    def _tensor(self, numbers: list[int]) -> torch.Tensor:
+        return torch.tensor(numbers, device=self._like.device)
+
+
+class SingleForward:
+    """Keeps the state of one sequence, in whatever cache the model makes for itself."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._model: Any = model
+        self._accepts = inspect.signature(model.forward).parameters
+        self._owner: str | None = None
+        self._state: dict[str, Any] = {}
+
+    def run(self, chunks: Chunks[Chunk]) -> torch.Tensor:
+        (chunk,) = chunks
+        sequence = chunk.sequence
+        is_first = sequence.computed == 0
+        token_ids = torch.tensor([sequence.tokens], device=self._model.device)
+        if is_first:
+            self._owner, self._state = sequence.id, self._initial_state(token_ids)
+        with torch.inference_mode():
+            inputs = self._model.prepare_inputs_for_generation(
+                token_ids,
+                next_sequence_length=None if is_first else chunk.tokens,
+                is_first_iteration=is_first,
+                **self._state,
+            )
+            output = self._model(**inputs, return_dict=True)
+            # The model's own bookkeeping, as caches go by different names.
+            self._state = self._model._update_model_kwargs_for_generation(output, self._state)
+            logits: torch.Tensor = output.logits[:, -1].float()
+            return logits
+
+    def _initial_state(self, token_ids: torch.Tensor) -> dict[str, Any]:
+        offered = {"attention_mask": torch.ones_like(token_ids), "logits_to_keep": 1}
+        accepted = {name: value for name, value in offered.items() if name in self._accepts}
+        return {"use_cache": True, **accepted}
+
+    def release(self, sequence_id: str) -> None:
+        if self._owner == sequence_id:
+            self._owner, self._state = None, {}
+
+
+def _positions(chunk: Chunk) -> range:
+    return range(chunk.sequence.computed, chunk.sequence.computed + chunk.tokens)
+
+
+def _new_tokens(chunk: Chunk) -> list[int]:
+    start = chunk.sequence.computed
+    return chunk.sequence.tokens[start : start + chunk.tokens]
+
+
+def _sampling_positions(chunks: Chunks[Chunk]) -> list[int]:
+    """Where in the packed row the last token of each chunk that samples stands."""
+    positions, end = [], 0
+    for chunk in chunks:
+        end += chunk.tokens
+        if chunk.samples:
+            positions.append(end - 1)
+    return positions

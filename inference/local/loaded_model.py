@@ -1,0 +1,27 @@
+"""What loading hands to the engine; to be imported without torch."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from inference.local.runner_spec import EngineInfo
+from inference.local.scheduler import Limits
+
+if TYPE_CHECKING:
+    from inference.local.forward import Forward
+    from inference.local.prompts import PromptEncoder
+    from inference.local.sampler import Sampler
+
+OnProgress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """`eos_ids` end a generation."""
+
+    info: EngineInfo
+    limits: Limits
+    forward: "Forward"
+    sampler: "Sampler"
+    prompts: "PromptEncoder"
+    eos_ids: frozenset[int]

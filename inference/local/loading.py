@@ -1,0 +1,57 @@
+"""From a RunnerSpec to a model that can run.
+
+Nothing here imports torch before `load` is called: the runner reports progress from its first
+moment on, and a machine without torch gets an answer instead of a traceback.
+"""
+
+import gc
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from inference.local import sources
+from inference.local.loaded_model import LoadedModel, OnProgress
+from inference.local.runner_spec import RunnerSpec
+from inference.local.sources import ModelLoadError
+
+__all__ = ["LoadedModel", "ModelLoadError", "OnProgress", "load"]
+
+
+def load(spec: RunnerSpec, on_progress: OnProgress) -> LoadedModel:
+    """Blocks for seconds to minutes; raises ModelLoadError. Progress runs from 0 to 1."""
+    with _collector_paused():
+        folder = sources.local_folder(spec.source)
+        on_progress(0.05, "importing torch and transformers")
+        # Read once, when torch is imported. Threads that wait for each other spin by default, and
+        # where gateway processes share the cores that made decoding up to ten times slower.
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+        try:
+            from inference.local import weights
+        except ImportError as error:
+            raise ModelLoadError(
+                f"Local models need torch and transformers ({error}). Run "
+                "pip install 'llm-server[local]', then load the model again."
+            ) from error
+        choice = weights.choose_device(spec)
+        if folder is None:
+            on_progress(0.2, f"fetching {spec.source} from the Hub, which can take minutes")
+            folder = sources.download(spec.source)
+        loaded = weights.load(spec, folder, choice, on_progress)
+    on_progress(1.0, "ready")
+    return loaded
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Importing torch makes a million objects that live on: collecting meanwhile costs a second.
+
+    They are then taken out of the collector's sight, so that it does not stop the step thread.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if was_enabled:
+            gc.enable()

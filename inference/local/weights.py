@@ -1,0 +1,192 @@
+"""Weights, tokenizer and limits of one model: the part of loading that needs torch."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.utils.logging import disable_progress_bar
+
+from inference import devices
+from inference.local import compatibility, sources
+from inference.local.forward import Forward, PackedForward, SingleForward
+from inference.local.kv_cache import KvCache
+from inference.local.loaded_model import LoadedModel, OnProgress
+from inference.local.memory import kv_budget_bytes
+from inference.local.prompts import PromptEncoder
+from inference.local.runner_spec import EngineInfo, RunnerSpec
+from inference.local.sampler import Sampler
+from inference.local.scheduler import KV_BLOCK, Limits, round_up
+from inference.local.sources import ModelLoadError
+
+logger = logging.getLogger(__name__)
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+# For architectures whose config names no length, such as state space models.
+DEFAULT_CONTEXT = 4096
+
+# Tokens per step: enough to use the machine well, few enough that a long prompt is computed in
+# pieces between which the others get their next tokens.
+CPU_STEP_TOKENS = 256
+ACCELERATOR_STEP_TOKENS = 2048
+
+
+def choose_device(spec: RunnerSpec) -> devices.DeviceChoice:
+    has_cuda = torch.cuda.is_available()
+    available = devices.AvailableDevices(
+        cuda=has_cuda,
+        cuda_bf16=has_cuda and torch.cuda.is_bf16_supported(including_emulation=False),
+        mps=torch.backends.mps.is_available(),
+    )
+    try:
+        return devices.choose_device(spec.device, available, spec.weights)
+    except devices.UnusableDevice as error:
+        raise ModelLoadError(str(error)) from error
+
+
+def load(
+    spec: RunnerSpec, folder: Path, choice: devices.DeviceChoice, on_progress: OnProgress
+) -> LoadedModel:
+    if spec.threads is not None:
+        torch.set_num_threads(spec.threads)
+    # The runner's log is for the operator; transformers' bars and hints are for notebooks.
+    disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    on_progress(0.5, "reading the tokenizer")
+    config, tokenizer = _config_and_tokenizer(folder)
+    context = _context(spec, config)
+    on_progress(0.6, f"loading weights on {choice.device} as {choice.dtype}")
+    model = _model(folder, choice)
+    on_progress(0.9, "checking the model")
+    forward, limits = _forward(spec, model, context)
+    return LoadedModel(
+        info=_info(spec, model, choice, min(context, limits.kv_tokens)),
+        limits=limits,
+        forward=forward,
+        sampler=Sampler(),
+        prompts=PromptEncoder(tokenizer),
+        eos_ids=_eos_ids(model, tokenizer),
+    )
+
+
+def _info(
+    spec: RunnerSpec, model: PreTrainedModel, choice: devices.DeviceChoice, context: int
+) -> EngineInfo:
+    return EngineInfo(
+        source=spec.source,
+        architecture=type(model).__name__,
+        device=choice.device,
+        device_reason=choice.reason,
+        dtype=choice.dtype,
+        context=context,
+        parameters=sum(p.numel() for p in model.parameters()),
+        memory_bytes=sum(p.nbytes for p in model.parameters()),
+    )
+
+
+def _config_and_tokenizer(folder: Path) -> tuple[PretrainedConfig, PreTrainedTokenizerBase]:
+    model_type = sources.model_type(folder)
+    if model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise ModelLoadError(
+            f"{folder} is of the type {model_type!r}, which is not a text generation model that "
+            "the installed transformers knows; use another model or a newer transformers."
+        )
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, ImportError, KeyError, TypeError) as error:
+        raise ModelLoadError(
+            f"The config or tokenizer in {folder} cannot be read: {_first_line(error)}"
+        ) from error
+    return config.get_text_config(decoder=True), tokenizer
+
+
+def _model(folder: Path, choice: devices.DeviceChoice) -> PreTrainedModel:
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=DTYPES[choice.dtype],
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+        model, report = loaded
+        model = model.to(choice.device).eval()
+    except (OSError, ValueError, ImportError, RuntimeError, MemoryError, SafetensorError) as error:
+        raise ModelLoadError(
+            f"The weights in {folder} cannot be loaded: {_first_line(error)}"
+        ) from error
+    # transformers would fill them with random numbers, and the model would talk nonsense.
+    if missing := sorted(report["missing_keys"]):
+        raise ModelLoadError(
+            f"The weights in {folder} are incomplete: {len(missing)} tensors such as {missing[0]} "
+            "are missing. Download the model again."
+        )
+    checked: PreTrainedModel = model
+    return checked
+
+
+def _context(spec: RunnerSpec, config: PretrainedConfig) -> int:
+    allowed: int | None = getattr(config, "max_position_embeddings", None)
+    if spec.context is not None and allowed is not None and spec.context > allowed:
+        raise ModelLoadError(
+            f"`context` {spec.context} in models.yaml is more than the {allowed} tokens that "
+            f"{spec.source} was made for; lower it."
+        )
+    return spec.context or allowed or DEFAULT_CONTEXT
+
+
+def _forward(spec: RunnerSpec, model: PreTrainedModel, context: int) -> tuple[Forward, Limits]:
+    """Many sequences at once where the model passes the check, else one at a time."""
+    verdict = compatibility.check(model, context)
+    if verdict.obstacle is not None:
+        logger.warning("%s runs one request at a time: %s", spec.source, verdict.obstacle)
+        kv_tokens = round_up(context)
+        return SingleForward(model), Limits(
+            1, spec.max_waiting, step_tokens=kv_tokens, kv_tokens=kv_tokens, chunked=False
+        )
+    kv_tokens = _kv_tokens(spec, model, context, verdict.kv_bytes_per_token)
+    on_cpu = model.device.type == "cpu"
+    step_tokens = CPU_STEP_TOKENS if on_cpu else ACCELERATOR_STEP_TOKENS
+    limits = Limits(
+        max_running=spec.max_running,
+        max_waiting=spec.max_waiting,
+        step_tokens=max(step_tokens, 2 * spec.max_running),
+        kv_tokens=kv_tokens,
+    )
+    return PackedForward(model, KvCache(spec.max_running, kv_tokens)), limits
+
+
+def _kv_tokens(spec: RunnerSpec, model: PreTrainedModel, context: int, bytes_per_token: int) -> int:
+    """As many as the memory holds, and no more than all rows at full length need."""
+    budget = kv_budget_bytes(model.device.type)
+    affordable = budget // bytes_per_token // KV_BLOCK * KV_BLOCK
+    if affordable < KV_BLOCK:
+        raise ModelLoadError(
+            f"{spec.source} is loaded, but {budget // 2**20} MiB are left for its KV cache, not "
+            f"enough for {KV_BLOCK} tokens; unload other models or use a smaller one."
+        )
+    return min(affordable, spec.max_running * round_up(context))
+
+
+def _eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    found: set[int] = set()
+    for owner in (model.generation_config, model.config, tokenizer):
+        ids: Any = getattr(owner, "eos_token_id", None)
+        found.update(ids if isinstance(ids, list) else [ids] if ids is not None else [])
+    return frozenset(found)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__

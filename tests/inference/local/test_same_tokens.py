@@ -1,0 +1,99 @@
+from dataclasses import replace
+
+import pytest
+
+from tests.inference.local.driven_engine import DrivenEngine, spec_for
+
+PROMPTS = [
+    "The quick brown fox",
+    "A",
+    "Zwölf Boxkämpfer jagen Viktor quer über den Sylter Deich. " * 2,
+    "and some more words about one model or another",
+    "数は十三",
+]
+
+PACKED = ["llama", "qwen2", "qwen3", "mistral", "gemma2", "gpt_oss", "gpt2"]
+
+
+def reference(driven, prompt, max_tokens):
+    from tests.inference.local import tiny_models
+
+    folder = driven.loaded.info.source
+    return tiny_models.generate(folder, driven.tokens_of(prompt), max_tokens)
+
+
+@pytest.mark.parametrize("kind", PACKED)
+def test_each_of_a_ragged_batch_gets_the_tokens_it_gets_alone(run_engine, kind):
+    driven = run_engine(kind, max_running=4, step_tokens=13)
+    for number, prompt in enumerate(PROMPTS):
+        driven.submit(str(number), prompt, max_tokens=20 + number)
+    for number, prompt in enumerate(PROMPTS):
+        driven.answer(str(number))
+        assert driven.noting.tokens[str(number)] == reference(driven, prompt, 20 + number)
+
+
+def test_a_model_that_cannot_batch_gives_the_same_tokens(run_engine):
+    driven = run_engine("mamba")
+    for number, prompt in enumerate(PROMPTS):
+        driven.submit(str(number), prompt, max_tokens=12)
+    for number, prompt in enumerate(PROMPTS):
+        driven.answer(str(number))
+        assert driven.noting.tokens[str(number)] == reference(driven, prompt, 12)
+    assert max(output.stats.running for output in driven.outputs) == 1
+
+
+def test_others_joining_and_leaving_change_no_tokens(run_engine):
+    driven = run_engine(max_running=3, step_tokens=7)
+    driven.submit("first", PROMPTS[0], max_tokens=60)
+    driven.submit("leaves", PROMPTS[2], max_tokens=100)
+    driven.wait_for_tokens("first", 5)
+    driven.submit("joins", PROMPTS[3], max_tokens=40)
+    driven.wait_for_tokens("joins", 3)
+    driven.engine.cancel("leaves")
+    for name, prompt, count in (("first", PROMPTS[0], 60), ("joins", PROMPTS[3], 40)):
+        driven.answer(name)
+        assert driven.noting.tokens[name] == reference(driven, prompt, count)
+
+
+def test_a_cancelled_request_leaves_nothing_for_the_next(run_engine):
+    driven = run_engine("mamba")
+    driven.submit("leaves", PROMPTS[0], max_tokens=500)
+    driven.submit("next", PROMPTS[3], max_tokens=10)
+    driven.wait_for_tokens("leaves", 2)
+    driven.engine.cancel("leaves")
+    driven.answer("next")
+    assert driven.noting.tokens["next"] == reference(driven, PROMPTS[3], 10)
+
+
+def test_preemption_changes_no_tokens(tiny_model):
+    from tests.inference.local.driven_engine import load
+
+    driven = with_kv_tokens(load(tiny_model("llama"), max_running=4), 256).start()
+    for number, prompt in enumerate(PROMPTS):
+        driven.submit(str(number), prompt, max_tokens=90)
+    for number, prompt in enumerate(PROMPTS):
+        driven.answer(str(number))
+        assert driven.noting.tokens[str(number)] == reference(driven, prompt, 90)
+    driven.engine.stop()
+    assert driven.forward.preempted
+
+
+def with_kv_tokens(driven, kv_tokens):
+    from inference.local.forward import PackedForward
+    from inference.local.kv_cache import KvCache
+
+    class CountingForward(PackedForward):
+        preempted = 0
+
+        def run(self, chunks):
+            self.preempted += sum(
+                c.sequence.computed == 0 < c.sequence.output_tokens for c in chunks
+            )
+            return super().run(chunks)
+
+    forward = CountingForward(driven.loaded.forward.model, KvCache(4, kv_tokens))
+    limits = replace(driven.loaded.limits, kv_tokens=kv_tokens)
+    smaller = replace(driven.loaded, limits=limits, forward=forward)
+    made = DrivenEngine(spec_for(driven.loaded.info.source), smaller)
+    made.forward = forward
+    return made

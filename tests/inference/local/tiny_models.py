@@ -1,0 +1,109 @@
+"""Random models of a few thousand parameters in the folder form of real ones."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    GPT2Config,
+    GptOssConfig,
+    LlamaConfig,
+    MambaConfig,
+    MistralConfig,
+    PretrainedConfig,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen3Config,
+)
+
+LINES = [
+    "The quick brown fox jumps over the lazy dog.",
+    "A model answers one question after another.",
+    "Zwölf Boxkämpfer jagen Viktor quer über den Sylter Deich.",
+    "数は十三 👋🏽 and some more words",
+]
+
+CHAT_TEMPLATE = (
+    "{% for m in messages %}"
+    "{% if m.role == 'forbidden' %}{{ raise_exception('no such role') }}{% endif %}"
+    "<|{{ m.role }}|>{{ m.content }}</s>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+CONTEXT = 256
+
+SMALL: dict[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "max_position_embeddings": CONTEXT,
+    # Logits far enough apart that rounding cannot swap two of them.
+    "initializer_range": 0.3,
+}
+GROUPED = {**SMALL, "num_key_value_heads": 2}
+WINDOWED = {
+    **GROUPED,
+    "head_dim": 8,
+    "sliding_window": 12,
+    "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+}
+
+CONFIGS: dict[str, Callable[[], PretrainedConfig]] = {
+    "llama": partial(LlamaConfig, **GROUPED, tie_word_embeddings=True),
+    "qwen2": partial(Qwen2Config, **GROUPED),
+    "qwen3": partial(Qwen3Config, **GROUPED, head_dim=16),
+    "mistral": partial(MistralConfig, **GROUPED, sliding_window=12),
+    "gemma2": partial(Gemma2Config, **WINDOWED),
+    "gpt_oss": partial(GptOssConfig, **WINDOWED, num_local_experts=4, num_experts_per_tok=2),
+    "gpt2": partial(
+        GPT2Config, n_embd=32, n_layer=3, n_head=4, n_positions=CONTEXT, initializer_range=0.3
+    ),
+    "mamba": partial(MambaConfig, hidden_size=32, num_hidden_layers=2, state_size=4),
+}
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=320,
+        special_tokens=["<s>", "</s>", "<|user|>", "<|assistant|>", "<|system|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(LINES, trainer)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token="<s>", eos_token="</s>", model_max_length=CONTEXT
+    )
+    fast.chat_template = CHAT_TEMPLATE
+    return fast
+
+
+def save(kind: str, folder: Path, seed: int = 0) -> Path:
+    words = tokenizer()
+    shape = CONFIGS[kind]()
+    shape.vocab_size = len(words)
+    shape.bos_token_id, shape.eos_token_id = words.bos_token_id, words.eos_token_id
+    shape.pad_token_id = words.eos_token_id
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(shape)
+    model.save_pretrained(folder)
+    words.save_pretrained(folder)
+    return folder
+
+
+def generate(folder: Path, prompt_ids: list[int], max_tokens: int) -> list[int]:
+    """What transformers itself answers, greedily and alone."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    ids = torch.tensor([prompt_ids])
+    output = model.generate(
+        ids, attention_mask=torch.ones_like(ids), max_new_tokens=max_tokens, do_sample=False
+    )
+    return output[0, len(prompt_ids) :].tolist()
