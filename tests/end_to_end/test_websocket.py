@@ -6,8 +6,6 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from tests.end_to_end.live_server import LiveServer
 
-STORY = [{"role": "user", "content": "Tell me a story"}]
-
 
 @pytest.fixture
 async def socket(server: LiveServer):
@@ -19,7 +17,15 @@ async def socket(server: LiveServer):
 
 async def ask(socket: ClientConnection, id: str, content: str) -> None:
     messages = [{"role": "user", "content": content}]
-    wanted = {"type": "generate", "id": id, "model": "demo", "messages": messages, "temperature": 0}
+    wanted = {
+        "type": "generate",
+        "id": id,
+        "model": "demo",
+        "messages": messages,
+        "temperature": 0,
+        # From the cache an answer would be there at once.
+        "cache": {"no_cache": True},
+    }
     await socket.send(json.dumps(wanted))
 
 
