@@ -90,7 +90,11 @@ class StartupReport:
         if ready:
             key = self._credentials.demo_key or "$LLMSERVER_KEY"
             body = json.dumps(
-                {"model": ready[0], "messages": [{"role": "user", "content": QUESTION}]}
+                {
+                    "model": ready[0],
+                    "messages": [{"role": "user", "content": QUESTION}],
+                    "temperature": 0,
+                }
             )
             say('\nTry it (add "stream": true to see the tokens come):\n')
             say(f"curl {self._url}/v1/chat/completions \\")
