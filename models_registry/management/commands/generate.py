@@ -1,7 +1,8 @@
 import asyncio
+import signal
 import uuid
 from argparse import ArgumentParser
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -42,10 +43,11 @@ class Command(BaseCommand):
         with plain_errors():
             snapshot, name = self._ready(options["model"], options["timeout"])
             try:
-                finished = asyncio.run(self._stream(snapshot.routes(), _request(name, options)))
-            except KeyboardInterrupt:
+                answer = self._stream(snapshot.routes(), _request(name, options))
+                finished = asyncio.run(_interruptible(answer))
+            except asyncio.CancelledError:
                 self.stdout.write("")
-                raise
+                raise KeyboardInterrupt from None
         self.stdout.write("")
         usage = finished.usage
         self.stderr.write(
@@ -88,6 +90,13 @@ class Command(BaseCommand):
                     elif isinstance(event, Finished):
                         return event
         raise CommandError("The answer ended early. Try again.")
+
+
+async def _interruptible(answer: Coroutine[Any, Any, Finished]) -> Finished:
+    """Ctrl-C cancels it; the handler of asyncio.run does not wake a loop that is going to wait."""
+    task = asyncio.create_task(answer)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, task.cancel)
+    return await task
 
 
 def _request(model: str, options: dict[str, Any]) -> GenerationRequest:
