@@ -6,6 +6,7 @@ and turns them into its own protocol; whatever it does, the books end up balance
 
 import asyncio
 import math
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from gateway.errors import ShuttingDown
 from gateway.exchange import Admitted, CacheState, Completed, CompletionEvent, CompletionRequest
 from gateway.keys import Caller
 from gateway.runtime import Runtime
-from inference.errors import UnknownModel, UpstreamInvalidResponse
+from inference.errors import BackendUnavailable, UnknownModel, UpstreamInvalidResponse
 from inference.types import Accepted, Finished, GenerationEvent, TokenChunk, Usage
 from models_registry.catalog import CatalogModel
 
@@ -140,19 +141,33 @@ async def _source(
     """The cached answer, else what a backend generates; raises ModelLoading and the like."""
     if answer := await _cached(bill, model):
         return _replay(answer)
-    if not _is_served(process, model):
-        if model.lazy_backend_ids:
-            await process.request_load(model.name)
-        model.require_backend()
-    return process.backends.generate(bill.request.for_model(model.name))
+    return _generate(process, bill, model)
 
 
-def _is_served(process: Runtime, model: CatalogModel) -> bool:
-    """Whether a backend of the model or of one of its fallbacks is ready."""
-    if model.route.backends:
-        return True
-    routes = process.catalog.routes()
-    return any(routes[name].backends for name in model.route.fallbacks if name in routes)
+async def _generate(
+    process: Runtime, bill: Bill, model: CatalogModel
+) -> AsyncGenerator[GenerationEvent, None]:
+    """Wait for the model to be loaded, again where it was unloaded just as it was asked."""
+    request = bill.request.for_model(model.name)
+    give_up_at = time.monotonic() + settings.LOAD_WAIT_S
+    has_begun = False
+    while True:
+        served = await process.wait_for_backend(model.name, give_up_at)
+        seen = process.catalog
+        if served.revision != model.revision:
+            # It changed while it was loaded: the answer is not one of the model asked for.
+            bill.cache_key = None
+        try:
+            async with aclosing(process.backends.generate(request)) as events:
+                async for event in events:
+                    has_begun = True
+                    yield event
+            return
+        except BackendUnavailable as error:
+            if has_begun or type(error) is not BackendUnavailable or not served.is_local:
+                raise
+            if not await process.wait_for_change(seen, give_up_at):
+                raise
 
 
 async def _cached(bill: Bill, model: CatalogModel) -> CachedAnswer | None:

@@ -12,17 +12,21 @@ from contextlib import suppress
 from django.conf import settings
 
 from gateway import database, metrics
-from gateway.errors import DependencyUnavailable
+from gateway.errors import DependencyUnavailable, ShuttingDown
 from inference.backends import Backend, BackendSpec, LocalSpec
 from inference.local.client import RunnerClient
 from inference.multi import MultiModelManager, connect_backend
 from models_registry import catalog
-from models_registry.catalog import Catalog
+from models_registry.catalog import Catalog, CatalogModel
 
 logger = logging.getLogger(__name__)
 
 # Prices begin and end by the clock, without a change that would move the catalog's stamp.
 LONGEST_AGE_S = 60.0
+# By then a change in an engine host has arrived here.
+STALE_CATALOG_S = 3.0
+# Each holds its body in memory, and what waits all begins at once.
+MAX_LOAD_WAITERS = 256
 
 
 def connect(spec: BackendSpec) -> Backend:
@@ -46,6 +50,9 @@ class Runtime:
         self._poll: asyncio.Task[None] | None = None
         self._is_cut_off = False
         self._asked_to_load: set[str] = set()
+        # Set when there is another catalog or the process begins to drain, then replaced.
+        self._news = asyncio.Event()
+        self._load_waiters = 0
         self._in_flight = 0
         self._books: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
@@ -81,6 +88,7 @@ class Runtime:
         self.backends.apply(snapshot.routes())
         self._catalog, self._loaded_at = snapshot, loading_at
         self._asked_to_load.clear()
+        self._tell_waiters()
 
     async def request_load(self, model: str) -> None:
         """Have an engine host load a model; asked once for each state of the catalog."""
@@ -92,6 +100,47 @@ class Runtime:
         except DependencyUnavailable:
             self._asked_to_load.discard(model)
             raise
+
+    async def wait_for_backend(self, name: str, give_up_at: float) -> CatalogModel:
+        """The model once it or a fallback of it can serve; loads it if it is lazy.
+
+        Raises ModelLoading at `time.monotonic()` `give_up_at` or when too many wait already,
+        BackendUnavailable when waiting does not help, UnknownModel and ShuttingDown.
+        """
+        while True:
+            # Taken first: what happens while the database is asked below must not be missed.
+            news, model = self._news, self.catalog.resolve(name)
+            if self.catalog.is_served(model):
+                return model
+            if self.is_draining:
+                raise ShuttingDown
+            if model.lazy_backend_ids:
+                await self.request_load(model.name)
+            left_s = give_up_at - time.monotonic()
+            may_wait = left_s > 0 and self._load_waiters < MAX_LOAD_WAITERS
+            if not (may_wait and (model.is_loading or model.lazy_backend_ids)):
+                model.require_backend()
+            await self._wait_for(news, left_s)
+
+    async def wait_for_change(self, seen: Catalog, give_up_at: float) -> bool:
+        """Whether there is a newer catalog than `seen`, or comes to be within a moment."""
+        left_s = min(give_up_at - time.monotonic(), STALE_CATALOG_S)
+        if self.catalog is seen and left_s > 0:
+            await self._wait_for(self._news, left_s)
+        return self.catalog is not seen
+
+    async def _wait_for(self, news: asyncio.Event, timeout_s: float) -> None:
+        self._load_waiters += 1
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await news.wait()
+        finally:
+            self._load_waiters -= 1
+
+    def _tell_waiters(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
 
     def enter(self) -> None:
         """A request has come; pair with `leave_after`."""
@@ -114,6 +163,7 @@ class Runtime:
     def begin_drain(self) -> None:
         """From now on requests are refused with ShuttingDown; those under way go on."""
         self.is_draining = True
+        self._tell_waiters()
 
     async def wait_idle(self, timeout_s: float) -> bool:
         """Whether every request under way, its books included, ended in time."""

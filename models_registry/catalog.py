@@ -72,6 +72,11 @@ class CatalogModel:
     is_loading: bool = False
     lazy_backend_ids: tuple[int, ...] = ()
 
+    @property
+    def is_local(self) -> bool:
+        """Whether one of its ready backends is a runner, which may be unloaded at any time."""
+        return any(isinstance(spec, LocalSpec) for spec in self.route.backends)
+
     def require_backend(self) -> None:
         """Raises ModelLoading when waiting helps, else BackendUnavailable."""
         if self.route.backends:
@@ -103,6 +108,11 @@ class Catalog:
         if model is None:
             raise UnknownModel(name)
         return model
+
+    def is_served(self, model: CatalogModel) -> bool:
+        """Whether a backend of the model or of one of its fallbacks is ready."""
+        candidates = (model.name, *model.route.fallbacks)
+        return any(self.models[name].route.backends for name in candidates if name in self.models)
 
     def routes(self) -> Mapping[str, ModelRoute]:
         return {name: model.route for name, model in self.models.items()}

@@ -73,6 +73,7 @@ class Dispatcher:
     """Lives on the event loop; only `_submit` runs in other threads.
 
     At most `capacity` requests are inside at once, refused before they cost a tokenisation.
+    `accepted` counts those that were taken in; each sets `arrival`, which others clear.
     """
 
     def __init__(self, engine: Engine, capacity: int) -> None:
@@ -84,7 +85,8 @@ class Dispatcher:
         self._idle = asyncio.Event()
         self._idle.set()
         self.is_draining = False
-        self._was_used = False
+        self.accepted = 0
+        self.arrival = asyncio.Event()
 
     def start(self) -> None:
         loop = asyncio.get_running_loop()
@@ -104,7 +106,8 @@ class Dispatcher:
         engine_id = f"{request.id}#{next(self._serials)}"
         work = self._work[engine_id] = _Work(client, number, engine_id)
         self._idle.clear()
-        self._was_used = True
+        self.accepted += 1
+        self.arrival.set()
         loop = asyncio.get_running_loop()
         submission = loop.run_in_executor(
             self._pool, self._submit, work, replace(request, id=engine_id)
@@ -120,11 +123,6 @@ class Dispatcher:
         """The connection is gone: stop all its work."""
         for work in self._of(client):
             self._drop(work)
-
-    def take_use(self) -> bool:
-        """Whether a request came in since the last call."""
-        was_used, self._was_used = self._was_used, False
-        return was_used
 
     async def drain(self) -> None:
         """Take nothing more; returns when the last request has ended."""

@@ -109,13 +109,19 @@ class _Runner:
 
     async def _tell_stats(self, server: RunnerServer) -> None:
         while True:
-            self._tell(replace(self._status, stats=server.publish_stats()))
+            accepted_before = self._status.stats.accepted
+            stats = server.publish_stats()
+            self._tell(replace(self._status, stats=stats))
             self._writer.flush()
             if self._engine.failed is not None:
                 # All its requests have their error; a new process is the way to a new engine.
                 logger.error("the engine failed: %s", self._engine.failed)
                 self._stopping.set()
-            await asyncio.sleep(_STATS_INTERVAL_S)
+            if stats.accepted == accepted_before:
+                # The manager must not take a runner for idle that has just been asked something.
+                await server.wait_for_request(_STATS_INTERVAL_S)
+            else:
+                await asyncio.sleep(_STATS_INTERVAL_S)
 
     def _tell(self, status: RunnerStatus) -> None:
         if status != self._status:

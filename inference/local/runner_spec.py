@@ -45,10 +45,15 @@ class EngineInfo:
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
-    """`running` requests have KV memory, `waiting` ones do not yet."""
+    """`running` requests have KV memory, `waiting` ones do not yet.
+
+    `accepted` counts all that ever came, so that requests between two looks are seen too; only the
+    manager is told.
+    """
 
     running: int = 0
     waiting: int = 0
+    accepted: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,17 +57,18 @@ class RunnerServer:
         self._dispatcher.start()
 
     def publish_stats(self) -> EngineStats:
-        """Tell all gateways; returns what to tell the manager.
-
-        A request that came and went since the last call counts as running there, so that a model
-        with only short requests is not taken for unused.
-        """
+        """Tell all gateways; returns what to tell the manager."""
+        self._dispatcher.arrival.clear()
         stats = self._engine.stats()
         for session in list(self._sessions):
             session.send_stats(stats)
-        if self._dispatcher.take_use() and not stats.running:
-            return replace(stats, running=1)
-        return stats
+        return replace(stats, accepted=self._dispatcher.accepted)
+
+    async def wait_for_request(self, timeout_s: float) -> None:
+        """Return once one has come since the stats were published, or `timeout_s` seconds later."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._dispatcher.arrival.wait()
 
     async def drain(self, drain_s: float) -> None:
         """Refuse what is new, finish what runs, for at most `drain_s` seconds, then hang up."""

@@ -64,6 +64,15 @@ def command(name: str, *arguments: str) -> str:
     return out.getvalue()
 
 
+def unload_while_draining() -> None:
+    try:
+        until(lambda: Runner.objects.filter(state=State.READY).exists())
+        time.sleep(1.5)
+        command("unload_model", "demo")
+    finally:
+        connection.close()
+
+
 def interrupt_once(condition: Callable[[], bool]) -> threading.Thread:
     def wait_and_interrupt() -> None:
         until(condition)
@@ -86,6 +95,27 @@ def test_a_model_is_loaded_serves_and_is_unloaded(engine: EngineHostLoop) -> Non
 
 def test_generate_loads_a_lazy_model_first(engine: EngineHostLoop) -> None:
     assert command("generate", "demo", "count 2", "--raw") == "0 1 \n"
+
+
+def test_an_unused_model_gives_its_memory_back_and_is_loaded_again(engine: EngineHostLoop) -> None:
+    Backend.objects.update(keep_alive_s=1)
+    for _ in range(2):
+        assert command("generate", "demo", "count 2", "--raw") == "0 1 \n"
+        pid = Runner.objects.get().pid or 0
+        until(lambda: Runner.objects.get().state == State.STOPPED)
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_an_answer_under_way_outlasts_its_keep_alive_and_an_unload(
+    engine: EngineHostLoop,
+) -> None:
+    Backend.objects.update(keep_alive_s=1)
+    unload = threading.Thread(target=unload_while_draining)
+    unload.start()
+    assert len(command("generate", "demo", "count 400", "--raw").split()) == 400
+    unload.join()
+    until(lambda: Runner.objects.get().state == State.STOPPED)
 
 
 def test_a_killed_runner_comes_back(engine: EngineHostLoop) -> None:

@@ -1,5 +1,6 @@
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
@@ -96,7 +97,10 @@ async def test_a_draining_process_finishes_what_it_has(
     assert await process.wait_idle(30)
 
 
-async def test_a_lazy_model_is_asked_for(fake: FakeBackend, caller: Caller, quota: Quota) -> None:
+async def test_a_lazy_model_is_asked_for(
+    fake: FakeBackend, caller: Caller, quota: Quota, settings: Any
+) -> None:
+    settings.LOAD_WAIT_S = 0
     model = await database.run(make_lazy_model)
     request = make_request(model="lazy")
     async with serving(fake):

@@ -214,9 +214,8 @@ async def test_stats_reach_the_manager(manager: ModelManager) -> None:
     async with connecting(manager.socket_path_for("b1")) as client:
         stream = client.generate(asking("forever"))
         await anext(stream)
-        await asyncio.to_thread(
-            poll_until, manager, "b1", lambda status: status.stats == EngineStats(running=1)
-        )
+        await asyncio.to_thread(poll_until, manager, "b1", lambda status: status.stats.running == 1)
+        assert manager.poll()["b1"].stats == EngineStats(running=1, accepted=1)
         await stream.aclose()
 
 

@@ -95,7 +95,7 @@ async def test_stats_are_told_while_requests_run(start: Start, spec: RunnerSpec)
         await anext(stream)
         status = await asyncio.to_thread(runner.status, "ready")
         await stream.aclose()
-    assert status["stats"] == {"running": 1, "waiting": 0}
+    assert status["stats"] == {"running": 1, "waiting": 0, "accepted": 1}
 
 
 async def test_sigterm_finishes_what_runs_then_exits_cleanly(

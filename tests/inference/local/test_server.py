@@ -242,14 +242,27 @@ async def test_idle_gateways_hear_what_others_do(spec: RunnerSpec) -> None:
         await stream.aclose()
 
 
-async def test_a_request_between_two_reports_counts_as_use(spec: RunnerSpec) -> None:
+async def test_requests_between_two_reports_are_counted(spec: RunnerSpec) -> None:
     async with (
         serving(ScriptedEngine(), spec) as server,
         connecting(spec.socket_path) as client,
     ):
+        before = server.publish_stats()
         await ask(client, "count 1")
-        reports = [server.publish_stats().running for _ in range(2)]
-    assert reports == [1, 0]
+        await ask(client, "count 2")
+        after = server.publish_stats()
+    assert (before, after) == (EngineStats(), EngineStats(accepted=2))
+
+
+async def test_a_request_ends_the_wait_for_one(spec: RunnerSpec) -> None:
+    async with (
+        serving(ScriptedEngine(), spec) as server,
+        connecting(spec.socket_path) as client,
+    ):
+        server.publish_stats()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(server.wait_for_request(3600))
+            await ask(client, "count 1")
 
 
 async def test_connections_beyond_the_limit_are_hung_up_on(spec: RunnerSpec) -> None:
