@@ -11,7 +11,7 @@ from typing import Protocol
 
 from inference.errors import BackendUnavailable, InferenceError, Overloaded
 from inference.local.protocol import Message, Step
-from inference.local.runner_spec import EngineInfo, EngineStats
+from inference.local.runner_spec import EngineInfo, EngineStats, StepUnderWay
 from inference.local.tracebacks import frames_of
 from inference.types import Finished, GenerationEvent, GenerationRequest
 
@@ -41,7 +41,14 @@ class Engine(Protocol):
     def failed(self) -> str | None:
         """Why the engine ended by itself; everything under way was failed before."""
 
+    @property
+    def step_under_way(self) -> StepUnderWay | None:
+        """Read from another thread, to see whether a step ever ends."""
+
     def start(self, emit: Callable[[StepOutput], None]) -> None: ...
+
+    def use_threads(self, count: int) -> None:
+        """Compute with so many CPU threads from the next step on."""
 
     def submit(self, request: GenerationRequest) -> None: ...
 

@@ -16,7 +16,7 @@ from inference.local.detokenizer import Detokenizer
 from inference.local.generation import Generation
 from inference.local.intake import Arrivals, Intake
 from inference.local.loaded_model import LoadedModel, OnProgress
-from inference.local.runner_spec import EngineStats, RunnerSpec
+from inference.local.runner_spec import EngineStats, RunnerSpec, StepUnderWay
 from inference.local.scheduler import Scheduler, Step
 from inference.local.sequence import Sequence
 from inference.types import FinishReason, GenerationEvent, GenerationRequest
@@ -47,6 +47,8 @@ class Engine:
     def __init__(self, spec: RunnerSpec, loaded: LoadedModel) -> None:
         self.info = loaded.info
         self.failed: str | None = None
+        self.step_under_way: StepUnderWay | None = None
+        self._threads_wanted: int | None = None
         self._backend = spec.backend_id
         self._loaded = loaded
         self._scheduler = Scheduler(loaded.limits)
@@ -64,6 +66,10 @@ class Engine:
         """`emit` is called from the step thread, once or twice per step, and must not block."""
         self._thread = threading.Thread(target=self._run, args=(emit,), name="engine", daemon=True)
         self._thread.start()
+
+    def use_threads(self, count: int) -> None:
+        """Takes effect before the next step."""
+        self._threads_wanted = count
 
     def submit(self, request: GenerationRequest) -> None:
         """Tokenises in the calling thread, unless the house is full.
@@ -149,7 +155,9 @@ class Engine:
         return events
 
     def _step(self) -> Events:
+        self._take_threads()
         step = self._scheduler.next_step()
+        self.step_under_way = _sizes(step)
         try:
             events = self._compute(step)
         except Exception as error:
@@ -160,8 +168,19 @@ class Engine:
                 (chunk.sequence for chunk in step.chunks),
                 "The model failed while it computed this request. Try again in a moment.",
             )
+        finally:
+            self.step_under_way = None
         self._failed_steps = 0
         return events
+
+    def _take_threads(self) -> None:
+        count, self._threads_wanted = self._threads_wanted, None
+        if count is not None:
+            # Loaded by now; at the top of the file it would hold up a runner's first status.
+            from torch import set_num_threads
+
+            # In this thread: OpenMP keeps a number for each thread that computes.
+            set_num_threads(count)
 
     def _compute(self, step: Step) -> Events:
         for sequence in step.preempted:
@@ -216,3 +235,12 @@ class Engine:
         message = "The model was unloaded before the request was done. Try again in a moment."
         under_way = self._intake.clear()
         self._emit(emit, [(request_id, BackendUnavailable(message)) for request_id in under_way])
+
+
+def _sizes(step: Step) -> StepUnderWay:
+    return StepUnderWay(
+        began_at=time.monotonic(),
+        rows=len(step.chunks),
+        new_tokens=sum(chunk.tokens for chunk in step.chunks),
+        longest_row=max((len(chunk.sequence.tokens) for chunk in step.chunks), default=0),
+    )

@@ -16,6 +16,7 @@ from inference.local.socket_path import socket_path
 from inference.local.supervisor import RunnerSupervisor
 
 DEFAULT_DRAIN_S = 30.0
+DEFAULT_STEP_LIMIT_S = 120.0
 _CLOSE_POLL_S = 0.5
 # A killed process is gone at once, unless the kernel holds it in a device driver.
 _KILL_TIMEOUT_S = 5.0
@@ -35,14 +36,19 @@ class ModelManager:
         python: str = sys.executable,
         runner_module: str = "inference.local.runner",
         drain_s: float = DEFAULT_DRAIN_S,
+        step_limit_s: float = DEFAULT_STEP_LIMIT_S,
         cores: int | None = None,
     ) -> None:
-        """`cores` is what the runners may use together; None means all that this process may."""
+        """`cores` is what the runners may use together; None means all that this process may.
+
+        A runner that computes one step for more than `step_limit_s` seconds, or tells nothing for
+        somewhat longer, is started anew; 0 lets it.
+        """
         run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         run_dir.chmod(0o700)
         self._run_dir = run_dir
         self._cores = _cpu_count() if cores is None else cores
-        self._command = RunnerCommand(python, runner_module, drain_s)
+        self._command = RunnerCommand(python, runner_module, drain_s, step_limit_s)
         self._supervisors: dict[str, RunnerSupervisor] = {}
 
     def socket_path_for(self, backend_id: str) -> Path:
@@ -68,9 +74,9 @@ class ModelManager:
 
     def poll(self) -> dict[str, RunnerStatus]:
         """Never blocks. Runners that were stopped stay in the answer as such."""
-        threads = self._threads_each()
-        for supervisor in self._supervisors.values():
-            supervisor.poll(threads)
+        shares = self._shares()
+        for name, supervisor in self._supervisors.items():
+            supervisor.poll(shares.get(name, 1))
         return {name: supervisor.status for name, supervisor in self._supervisors.items()}
 
     def wait_change(self, timeout_s: float) -> bool:
@@ -98,11 +104,17 @@ class ModelManager:
                 return
             self.wait_change(_CLOSE_POLL_S)
 
-    def _threads_each(self) -> int:
-        wanted = [s.wanted for s in self._supervisors.values() if s.wanted and s.uses_cpu]
-        taken = sum(spec.threads for spec in wanted if spec.threads is not None)
-        sharing = sum(spec.threads is None for spec in wanted)
-        return max(1, (self._cores - taken) // max(1, sharing))
+    def _shares(self) -> dict[str, int]:
+        """Threads of each runner that shares the cores, those that drain among them.
+
+        Together no more than there are cores, unless there are more runners than cores.
+        """
+        found = {name: s.on_cpu for name, s in self._supervisors.items()}
+        on_cpu = {name: spec for name, spec in found.items() if spec is not None}
+        taken = sum(spec.threads for spec in on_cpu.values() if spec.threads is not None)
+        sharing = [name for name, spec in on_cpu.items() if spec.threads is None]
+        each, left_over = divmod(max(0, self._cores - taken), max(1, len(sharing)))
+        return {name: max(1, each + (n < left_over)) for n, name in enumerate(sharing)}
 
 
 def _cpu_count() -> int:

@@ -8,14 +8,16 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from inference.local.runner_spec import RunnerSpec, RunnerState, RunnerStatus
+from inference.local.runner_spec import ManagerOrders, RunnerSpec, RunnerState, RunnerStatus
 from inference.local.status_pipe import StatusReader
 
 _SPEC = TypeAdapter(RunnerSpec)
+_ORDERS = TypeAdapter(ManagerOrders)
 # The child must find this package whatever its working directory is.
 _IMPORT_ROOT = Path(__file__).parents[2]
 # A runner ends its own drain this long before it would be killed.
 _DRAIN_MARGIN_S = 2.0
+_SILENCE_MARGIN_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +25,20 @@ class RunnerCommand:
     python: str
     module: str
     drain_s: float
+    step_limit_s: float
+
+    @property
+    def silence_limit_s(self) -> float | None:
+        """Longer than the runner needs to say itself that it is stuck."""
+        return self.step_limit_s + _SILENCE_MARGIN_S if self.step_limit_s else None
 
     def argv(self, backend_id: str) -> list[str]:
         drain_s = max(self.drain_s - _DRAIN_MARGIN_S, self.drain_s / 2)
-        options = [f"--drain-s={drain_s}", f"--backend={backend_id}"]
+        options = [
+            f"--drain-s={drain_s}",
+            f"--step-limit-s={self.step_limit_s}",
+            f"--backend={backend_id}",
+        ]
         return [self.python, "-m", self.module, *options]
 
 
@@ -40,7 +52,10 @@ class RunnerProcess:
     def __init__(self, spec: RunnerSpec, command: RunnerCommand) -> None:
         """Raises OSError where the process cannot be started."""
         self.status = RunnerStatus(spec.backend_id, RunnerState.STARTING)
+        self.threads = spec.threads
         self.ready_at: float | None = None
+        self.was_silent = False
+        self._heard_at = time.monotonic()
         self.kill_at: float | None = None
         status_fd, child_status_fd = os.pipe()
         child_stdin_fd, self._stdin_fd = os.pipe()
@@ -61,7 +76,9 @@ class RunnerProcess:
             os.close(child_stdin_fd)
             os.close(child_status_fd)
         self.status = replace(self.status, pid=self._child.pid)
-        self._send(spec)
+        # A spec is far smaller than the pipe.
+        os.set_blocking(self._stdin_fd, False)
+        self._write(_SPEC.dump_json(spec) + b"\n")
 
     @property
     def status_fd(self) -> int | None:
@@ -82,8 +99,14 @@ class RunnerProcess:
         if status is None:
             return
         self.status = replace(status, pid=self._child.pid)
+        self._heard_at = time.monotonic()
         if self.ready_at is None and status.state is RunnerState.READY:
             self.ready_at = time.monotonic()
+
+    def use_threads(self, count: int) -> None:
+        """Takes effect within a second; a runner that does not listen is told again later."""
+        if self._write(_ORDERS.dump_json(ManagerOrders(count)) + b"\n"):
+            self.threads = count
 
     def stop(self, drain_s: float) -> None:
         """Ask it to drain; `kill_if_due` ends it after `drain_s` seconds. May be called again to
@@ -98,17 +121,27 @@ class RunnerProcess:
         if self.kill_at is not None and time.monotonic() >= self.kill_at:
             self._child.kill()
 
+    def kill_if_silent(self, limit_s: float) -> None:
+        """A runner that serves says so every second; one that does not has hung in native code.
+
+        Call it after `read`, or it is the reader's own absence that is measured.
+        """
+        silent_s = time.monotonic() - self._heard_at
+        if self.status.state is RunnerState.READY and not self.is_stopping and silent_s > limit_s:
+            self.was_silent = True
+            self._child.kill()
+
     def close(self) -> None:
         os.close(self._stdin_fd)
         self._reader.close()
 
-    def _send(self, spec: RunnerSpec) -> None:
+    def _write(self, line: bytes) -> bool:
         try:
-            # A spec is far smaller than the pipe, so this does not wait for the child.
-            os.write(self._stdin_fd, _SPEC.dump_json(spec) + b"\n")
-        except BrokenPipeError:
-            # It has died already; its exit code says more than this error.
-            return
+            os.write(self._stdin_fd, line)
+        except (BrokenPipeError, BlockingIOError):
+            # Dead, which its exit code tells, or not listening.
+            return False
+        return True
 
 
 def _environment(spec: RunnerSpec) -> dict[str, str]:

@@ -1,8 +1,9 @@
 """The process that holds one model: `python -m inference.local.runner`.
 
-It reads its RunnerSpec as one line of JSON from stdin, tells its state on stdout (see
-`status_pipe`), serves its socket, and lives only as long as somebody holds the other end of stdin.
-SIGTERM drains it. torch is imported nowhere but here, and only after the first status line.
+It reads its RunnerSpec as one line of JSON from stdin and ManagerOrders as further ones, tells its
+state on stdout (see `status_pipe`), serves its socket, and lives only as long as somebody holds the
+other end of stdin. SIGTERM drains it; a step that does not end has it give up. torch is imported
+nowhere but here, and only after the first status line.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NoReturn, Protocol
@@ -19,17 +21,29 @@ from typing import Any, NoReturn, Protocol
 from pydantic import TypeAdapter, ValidationError
 
 from inference.errors import InferenceError
+from inference.local import runner_log
 from inference.local.dispatcher import Engine
-from inference.local.runner_spec import RunnerSpec, RunnerState, RunnerStatus
+from inference.local.runner_spec import (
+    EXIT_STUCK,
+    ManagerOrders,
+    RunnerSpec,
+    RunnerState,
+    RunnerStatus,
+)
 from inference.local.server import RunnerServer
 from inference.local.status_pipe import StatusWriter
-from inference.local.tracebacks import frames_of
+from inference.local.tracebacks import frames_of, stack_of
 
 logger = logging.getLogger(__name__)
+
+_ORDERS = TypeAdapter(ManagerOrders)
 
 OnProgress = Callable[[float, str], None]
 
 DEFAULT_DRAIN_S = 30.0
+DEFAULT_STEP_LIMIT_S = 120.0
+ENGINE_THREAD = "engine"
+STUCK = "The model was stuck and is being restarted. Try again in a moment."
 _LOCAL_PACKAGES = frozenset({"torch", "transformers", "safetensors", "tokenizers", "jinja2"})
 _STATS_INTERVAL_S = 1.0
 _LAST_WORDS_S = 5.0
@@ -54,12 +68,9 @@ def main(load: LoadEngine = load_engine) -> NoReturn:
     arguments = _parse_arguments()
     spec = _read_spec()
     status = StatusWriter(_private_stdout())
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO,
-        format=f"%(asctime)s %(levelname)s runner {spec.backend_id} %(message)s",
-    )
-    threading.Thread(target=_exit_with_parent, name="parent", daemon=True).start()
+    runner_log.configure(spec.backend_id)
+    orders = _Orders(spec.threads)
+    threading.Thread(target=orders.follow, name="manager", daemon=True).start()
     first = RunnerStatus(spec.backend_id, RunnerState.STARTING, pid=os.getpid())
     status.write(first)
 
@@ -71,26 +82,55 @@ def main(load: LoadEngine = load_engine) -> NoReturn:
     except Exception as error:  # noqa: BLE001 - the edge of the process: the manager must be told.
         _fail(status, replace(first, detail=_describe(error)))
     try:
-        asyncio.run(_Runner(engine, spec, status).run(arguments.drain_s))
+        runner = _Runner(engine, spec, status, orders)
+        code = asyncio.run(runner.run(arguments.drain_s, arguments.step_limit_s))
     except InferenceError as error:
         _fail(status, replace(first, detail=str(error)))
     logger.info("stopped")
-    _exit(0 if engine.failed is None else _EXIT_BROKEN)
+    _exit(code)
+
+
+class _Orders:
+    """What the manager wants, read from stdin by a thread; the end of stdin ends the process."""
+
+    def __init__(self, threads: int | None) -> None:
+        self.threads = threads
+
+    def follow(self) -> None:
+        for line in sys.stdin.buffer:
+            try:
+                self.threads = _ORDERS.validate_json(line).threads
+            except ValidationError:
+                logger.warning("the manager sent orders that this runner does not understand")
+        logger.warning("the manager is gone, exiting")
+        # Not sys.exit: the main thread may be deep in native code, and nobody waits for a clean
+        # end.
+        os._exit(_EXIT_FAILED)
 
 
 class _Runner:
     """From a loaded engine to its end, which SIGTERM brings or the engine's own failure."""
 
-    def __init__(self, engine: Engine, spec: RunnerSpec, status: StatusWriter) -> None:
+    def __init__(
+        self, engine: Engine, spec: RunnerSpec, status: StatusWriter, orders: _Orders
+    ) -> None:
         self._engine = engine
         self._spec = spec
         self._writer = status
+        self._orders = orders
         self._stopping = asyncio.Event()
+        self._is_stuck = False
         self._status = RunnerStatus(
-            spec.backend_id, RunnerState.READY, progress=1.0, pid=os.getpid(), info=engine.info
+            spec.backend_id,
+            RunnerState.READY,
+            progress=1.0,
+            pid=os.getpid(),
+            info=engine.info,
+            threads=spec.threads,
         )
 
-    async def run(self, drain_s: float) -> None:
+    async def run(self, drain_s: float, step_limit_s: float) -> int:
+        """The exit code; a `step_limit_s` of 0 lets steps take as long as they like."""
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(_on_loop_error)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -99,20 +139,27 @@ class _Runner:
         await server.start()
         self._writer.write(self._status)
         logger.info("ready on %s (%s)", self._engine.info.device, self._engine.info.device_reason)
-        ticker = asyncio.create_task(self._tell_stats(server))
+        ticker = asyncio.create_task(self._watch(server, step_limit_s or float("inf")))
         await self._stopping.wait()
+        if self._is_stuck:
+            # Its thread cannot be stopped, only left behind with the process.
+            await server.drain(0.0, cut_off=STUCK)
+            return EXIT_STUCK
         logger.info("draining for at most %g s", drain_s)
         self._tell(replace(self._status, state=RunnerState.DRAINING))
         await server.drain(drain_s)
         ticker.cancel()
         await server.stop()
+        return 0 if self._engine.failed is None else _EXIT_BROKEN
 
-    async def _tell_stats(self, server: RunnerServer) -> None:
+    async def _watch(self, server: RunnerServer, step_limit_s: float) -> None:
+        """Tell the manager the news, and that there is still somebody who tells them."""
         while True:
             accepted_before = self._status.stats.accepted
             stats = server.publish_stats()
-            self._tell(replace(self._status, stats=stats))
-            self._writer.flush()
+            self._take_orders()
+            self._tell(replace(self._status, stats=stats, threads=self._orders.threads))
+            self._check_step(step_limit_s)
             if self._engine.failed is not None:
                 # All its requests have their error; a new process is the way to a new engine.
                 logger.error("the engine failed: %s", self._engine.failed)
@@ -123,10 +170,26 @@ class _Runner:
             else:
                 await asyncio.sleep(_STATS_INTERVAL_S)
 
+    def _take_orders(self) -> None:
+        threads = self._orders.threads
+        if threads is not None and threads != self._status.threads:
+            self._engine.use_threads(threads)
+
+    def _check_step(self, limit_s: float) -> None:
+        step = self._engine.step_under_way
+        if step is not None and time.monotonic() - step.began_at > limit_s:
+            logger.critical(
+                "a step has not ended after %g s, giving up: %s\n%s",
+                limit_s,
+                step,
+                stack_of(ENGINE_THREAD),
+            )
+            self._is_stuck = True
+            self._stopping.set()
+
     def _tell(self, status: RunnerStatus) -> None:
-        if status != self._status:
-            self._status = status
-            self._writer.write(status)
+        self._status = status
+        self._writer.write(status)
 
 
 def _parse_arguments() -> argparse.Namespace:
@@ -135,6 +198,7 @@ def _parse_arguments() -> argparse.Namespace:
         description="Serve one local model. The RunnerSpec is read from stdin as one JSON line.",
     )
     parser.add_argument("--drain-s", type=float, default=DEFAULT_DRAIN_S)
+    parser.add_argument("--step-limit-s", type=float, default=DEFAULT_STEP_LIMIT_S)
     parser.add_argument("--backend", help="shown in the process list, not used")
     return parser.parse_args()
 
@@ -151,14 +215,6 @@ def _private_stdout() -> int:
     fd = os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     return fd
-
-
-def _exit_with_parent() -> None:
-    while os.read(sys.stdin.fileno(), 1024):
-        continue
-    logger.warning("the manager is gone, exiting")
-    # Not sys.exit: the main thread may be deep in native code, and nobody waits for a clean end.
-    os._exit(_EXIT_FAILED)
 
 
 def _describe(error: Exception) -> str:

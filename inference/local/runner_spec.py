@@ -4,6 +4,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+# The exit code of a runner that ended itself because a step did not end.
+EXIT_STUCK = 75
+
 
 class RunnerState(StrEnum):
     STARTING = "starting"
@@ -57,8 +60,34 @@ class EngineStats:
 
 
 @dataclass(frozen=True, slots=True)
+class StepUnderWay:
+    """What the step thread computes right now, in sizes; `began_at` is `time.monotonic()`."""
+
+    began_at: float
+    rows: int
+    new_tokens: int
+    longest_row: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.rows} rows, {self.new_tokens} new tokens, "
+            f"{self.longest_row} tokens in the longest row"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ManagerOrders:
+    """What a manager may ask of a running runner: one line of JSON on its stdin."""
+
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
 class RunnerStatus:
-    """What the manager knows of one runner; `progress` runs from 0 to 1 while it is loading."""
+    """What the manager knows of one runner; `progress` runs from 0 to 1 while it is loading.
+
+    `threads` is how many CPU threads it computes with, None before it does so.
+    """
 
     backend_id: str
     state: RunnerState
@@ -67,4 +96,5 @@ class RunnerStatus:
     pid: int | None = None
     restarts: int = 0
     info: EngineInfo | None = None
+    threads: int | None = None
     stats: EngineStats = EngineStats()

@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 MAX_SESSIONS = 256
 TAKEOVER_ATTEMPTS = 50
 _TAKEOVER_INTERVAL_S = 0.1
+UNLOADED = "The model was unloaded before the answer was complete. Try again."
 
 
 class RunnerServer:
@@ -70,8 +71,11 @@ class RunnerServer:
             async with asyncio.timeout(timeout_s):
                 await self._dispatcher.arrival.wait()
 
-    async def drain(self, drain_s: float) -> None:
-        """Refuse what is new, finish what runs, for at most `drain_s` seconds, then hang up."""
+    async def drain(self, drain_s: float, cut_off: str = UNLOADED) -> None:
+        """Refuse what is new, finish what runs, for at most `drain_s` seconds, then hang up.
+
+        What is not finished by then fails with RunnerDied and the text `cut_off`.
+        """
         if self._listener is not None:
             self._listener.close()
             self._path.unlink(missing_ok=True)
@@ -81,9 +85,7 @@ class RunnerServer:
             async with asyncio.timeout(drain_s):
                 await self._dispatcher.drain()
         except TimeoutError:
-            self._dispatcher.fail_all(
-                RunnerDied("The model was unloaded before the answer was complete. Try again.")
-            )
+            self._dispatcher.fail_all(RunnerDied(cut_off))
         sessions = list(self._sessions)
         await asyncio.gather(*(session.close() for session in sessions))
         await asyncio.gather(*(session.ended.wait() for session in sessions))

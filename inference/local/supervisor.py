@@ -6,12 +6,13 @@ import time
 from dataclasses import replace
 
 from inference.local.process import RunnerCommand, RunnerProcess
-from inference.local.runner_spec import RunnerSpec, RunnerState, RunnerStatus
+from inference.local.runner_spec import EXIT_STUCK, RunnerSpec, RunnerState, RunnerStatus
 
 logger = logging.getLogger(__name__)
 
 # Between the end of the status pipe and the end of the process there is nothing to wait on.
 _REAP_INTERVAL_S = 0.02
+SILENT = "did not answer any more and was killed"
 
 
 class Backoff:
@@ -43,6 +44,7 @@ class RunnerSupervisor:
         self.wanted: RunnerSpec | None = None
         self._command = command
         self._process: RunnerProcess | None = None
+        self._started: RunnerSpec | None = None
         self._idle = RunnerStatus(backend_id, RunnerState.STOPPED)
         self._backoff = Backoff()
         self._restarts = 0
@@ -62,12 +64,16 @@ class RunnerSupervisor:
         return self._process is not None
 
     @property
-    def uses_cpu(self) -> bool:
-        """Before the first load `auto` counts as CPU: nobody else has looked for a GPU yet."""
-        if self.wanted is None or self.wanted.device not in ("auto", "cpu"):
-            return False
+    def on_cpu(self) -> RunnerSpec | None:
+        """The spec of a runner that computes on the CPU, or will once it is started.
+
+        Before the first load `auto` counts as CPU: nobody else has looked for a GPU yet.
+        """
+        spec = self.wanted if self._process is None and self._is_waiting else self._started
+        if spec is None or spec.device not in ("auto", "cpu"):
+            return None
         info = self.status.info
-        return info is None or info.device.startswith("cpu")
+        return spec if info is None or info.device.startswith("cpu") else None
 
     @property
     def status_fd(self) -> int | None:
@@ -103,6 +109,13 @@ class RunnerSupervisor:
 
     def poll(self, threads: int) -> None:
         """`threads` is for a runner on the CPU whose spec does not say how many it gets."""
+        self._watch()
+        if self._process is not None:
+            self._share(self._process, threads)
+        if self.wanted and self._is_waiting and time.monotonic() >= self._start_at:
+            self._start(self.wanted, threads)
+
+    def _watch(self) -> None:
         if self._process is not None:
             self._process.kill_if_due()
             code = self._process.exit_code
@@ -110,8 +123,14 @@ class RunnerSupervisor:
             self._process.read()
             if code is not None:
                 self._after_exit(self._process, code)
-        if self.wanted and self._is_waiting and time.monotonic() >= self._start_at:
-            self._start(self.wanted, threads)
+            elif self._command.silence_limit_s is not None:
+                self._process.kill_if_silent(self._command.silence_limit_s)
+
+    def _share(self, process: RunnerProcess, threads: int) -> None:
+        """Also one that drains: it computes until it is gone."""
+        spec = self.on_cpu
+        if spec is not None and spec.threads is None and process.threads != threads:
+            process.use_threads(threads)
 
     @property
     def _is_waiting(self) -> bool:
@@ -126,7 +145,9 @@ class RunnerSupervisor:
         self._start_at = 0.0
 
     def _start(self, spec: RunnerSpec, threads: int) -> None:
-        if spec.threads is None and self.uses_cpu:
+        shared = spec.threads is None and self.on_cpu is not None
+        self._started = spec
+        if shared:
             spec = replace(spec, threads=threads)
         try:
             self._process = RunnerProcess(spec, self._command)
@@ -135,7 +156,7 @@ class RunnerSupervisor:
 
     def _after_exit(self, process: RunnerProcess, code: int) -> None:
         process.close()
-        self._process = None
+        self._process = self._started = None
         if process.is_stopping:
             self._start_afresh()
         elif process.status.state is RunnerState.FAILED:
@@ -143,7 +164,8 @@ class RunnerSupervisor:
         else:
             ready_at = process.ready_at
             healthy_s = 0.0 if ready_at is None else time.monotonic() - ready_at
-            self._crashed(_describe(code), healthy_s)
+            what = SILENT if process.was_silent else _describe(code)
+            self._crashed(what, healthy_s)
 
     def _crashed(self, what: str, healthy_s: float) -> None:
         delay_s = self._backoff.after(healthy_s)
@@ -155,6 +177,8 @@ class RunnerSupervisor:
 
 
 def _describe(code: int) -> str:
+    if code == EXIT_STUCK:
+        return "was stuck in a step (its log says where)"
     if code >= 0:
         return f"ended with exit code {code} (its log says why)"
     name = signal.Signals(-code).name

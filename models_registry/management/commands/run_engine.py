@@ -26,7 +26,9 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         drain_s = settings.DRAIN_TIMEOUT_S
         try:
-            manager = ModelManager(settings.RUN_DIR, drain_s=drain_s)
+            manager = ModelManager(
+                settings.RUN_DIR, drain_s=drain_s, step_limit_s=settings.STEP_LIMIT_S
+            )
         except OSError as error:
             raise CommandError(
                 f"The folder {settings.RUN_DIR} cannot be used: {error.strerror}. "

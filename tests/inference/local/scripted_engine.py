@@ -2,9 +2,11 @@
 
 `count 5` gives five tokens, `forever` goes on until it is cancelled, `flood` does so with large
 texts, `die` kills the process after three tokens, `fail` ends the engine, `garble` has it
-emit nonsense, `too long` and `broken` fail in submit.
+emit nonsense, `hang` never ends a step, `freeze` does so with the whole interpreter, `too long` and
+`broken` fail in submit.
 """
 
+import ctypes
 import os
 import signal
 import threading
@@ -14,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inference.errors import BackendUnavailable, InferenceError, PromptTooLong
-from inference.local.runner_spec import EngineInfo, EngineStats, RunnerSpec
+from inference.local.runner_spec import EngineInfo, EngineStats, RunnerSpec, StepUnderWay
 from inference.types import (
     Accepted,
     Finished,
@@ -41,6 +43,8 @@ class ScriptedEngine:
         threads = os.environ.get("OMP_NUM_THREADS", "all")
         self.info = EngineInfo(source, "scripted", "cpu", f"{threads} threads", "fp32", 512, 1, 4)
         self.failed: str | None = None
+        self.step_under_way: StepUnderWay | None = None
+        self.threads: list[int] = []
         self.cancelled: list[str] = []
         self.submit_gate = threading.Event()
         self.submit_gate.set()
@@ -68,8 +72,11 @@ class ScriptedEngine:
         return cls(spec.source)
 
     def start(self, emit: Callable[[StepOutput], None]) -> None:
-        self._thread = threading.Thread(target=self._run, args=(emit,), daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(emit,), name="engine", daemon=True)
         self._thread.start()
+
+    def use_threads(self, count: int) -> None:
+        self.threads.append(count)
 
     def submit(self, request: GenerationRequest) -> None:
         self.submit_gate.wait()
@@ -105,8 +112,17 @@ class ScriptedEngine:
                     events += [(request_id, event) for event in self._advance(request_id)]
                     if self._running.get(request_id, ("", 0))[0] == "garble":
                         events = [("private words",)]  # type: ignore[list-item]
+            self._hang({script for script, _ in list(self._running.values())})
             if events:
                 emit(StepOutput(events, self.stats()))
+
+    def _hang(self, scripts: set[str]) -> None:
+        if "hang" in scripts:
+            self.step_under_way = StepUnderWay(time.monotonic(), 1, 2, 3)
+            time.sleep(600)
+        if "freeze" in scripts:
+            # PyDLL keeps the interpreter's lock during the call.
+            ctypes.PyDLL(None).sleep(600)
 
     def _advance(self, request_id: str) -> list[GenerationEvent | InferenceError]:
         script, done = self._running[request_id]

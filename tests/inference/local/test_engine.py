@@ -2,6 +2,7 @@ import threading
 from dataclasses import replace
 
 import pytest
+import torch
 
 from inference.errors import BackendUnavailable, InvalidRequest, Overloaded, PromptTooLong
 from inference.local.engine import MAX_FAILED_STEPS
@@ -114,6 +115,42 @@ def test_a_seed_gives_the_same_tokens_alone_and_in_a_batch(run_engine):
     assert driven.noting.tokens["batched"] == driven.noting.tokens["alone"]
     driven.answer("other")
     assert driven.noting.tokens["other"] != driven.noting.tokens["alone"]
+
+
+class WatchedForward:
+    def __init__(self, driven):
+        self.forward = driven.loaded.forward
+        self.engine = driven.engine
+        self.seen = []
+
+    def run(self, chunks):
+        self.seen.append((self.engine.step_under_way, torch.get_num_threads()))
+        return self.forward.run(chunks)
+
+    def release(self, sequence_id):
+        self.forward.release(sequence_id)
+
+
+def test_it_tells_the_sizes_of_the_step_under_way(run_engine):
+    driven = run_engine()
+    watched = WatchedForward(driven)
+    driven.engine._loaded = replace(driven.loaded, forward=watched)
+    driven.ask("A dog", max_tokens=2)
+    length = len(driven.tokens_of("A dog"))
+    sizes = [(step.rows, step.new_tokens, step.longest_row) for step, _ in watched.seen]
+    assert sizes == [(1, length, length), (1, 1, length + 1)]
+    assert driven.engine.step_under_way is None
+
+
+def test_other_threads_are_taken_between_two_steps(run_engine):
+    driven = run_engine()
+    watched = WatchedForward(driven)
+    driven.engine._loaded = replace(driven.loaded, forward=watched)
+    driven.ask("A dog", max_tokens=1)
+    driven.engine.use_threads(2)
+    driven.submit("second", "A dog", max_tokens=1)
+    driven.answer("second")
+    assert [threads for _, threads in watched.seen] == [1, 2]
 
 
 def test_a_full_house_refuses_before_it_tokenises(run_engine):

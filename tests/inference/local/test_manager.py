@@ -126,6 +126,41 @@ async def test_a_killed_runner_fails_its_requests_and_comes_back(manager: ModelM
     assert again.pid != first.pid
 
 
+async def test_a_runner_that_is_stuck_in_a_step_fails_its_requests_and_comes_back(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    manager = ModelManager(tmp_path / "run", runner_module=SCRIPTED_RUNNER, step_limit_s=0.5)
+    manager.ensure(spec_for(manager))
+    first = poll_until_ready(manager, "b1")
+    async with connecting(manager.socket_path_for("b1")) as client:
+        with pytest.raises(RunnerDied, match="stuck and is being restarted"):
+            await ask(client, "hang")
+    crashed = poll_until(manager, "b1", lambda status: status.restarts == 1)
+    again = poll_until_ready(manager, "b1")
+    manager.close(0.0)
+    assert "was stuck in a step" in crashed.detail
+    assert again.pid != first.pid
+    log = capfd.readouterr().err
+    assert "1 rows, 2 new tokens, 3 tokens in the longest row" in log
+    assert "time.sleep(600)" in log
+
+
+async def test_a_runner_that_does_not_answer_is_killed_and_comes_back(tmp_path: Path) -> None:
+    manager = ModelManager(tmp_path / "run", runner_module=SCRIPTED_RUNNER, step_limit_s=0.1)
+    manager.ensure(spec_for(manager))
+    poll_until_ready(manager, "b1")
+    async with connecting(manager.socket_path_for("b1")) as client:
+        asked = asyncio.create_task(ask(client, "freeze"))
+        crashed = await asyncio.to_thread(
+            poll_until, manager, "b1", lambda status: status.restarts == 1
+        )
+        with pytest.raises(RunnerDied):
+            await asked
+    poll_until_ready(manager, "b1")
+    manager.close(0.0)
+    assert "did not answer any more and was killed" in crashed.detail
+
+
 def test_a_load_error_is_not_tried_again_by_itself(manager: ModelManager) -> None:
     manager.ensure(spec_for(manager, "no weights"))
     failed = poll_until(manager, "b1", has_failed)
@@ -258,6 +293,27 @@ def test_explicit_threads_and_gpus_come_before_sharing(tmp_path: Path) -> None:
     shares = [threads_of(manager, name) for name in ("given", "rest")]
     manager.close(0.0)
     assert shares == ["3 threads", "5 threads"]
+
+
+def test_cores_are_shared_anew_when_a_runner_comes_or_goes(tmp_path: Path) -> None:
+    manager = ModelManager(tmp_path / "run", runner_module=SCRIPTED_RUNNER, cores=3)
+    manager.ensure(spec_for(manager))
+    assert poll_until_ready(manager, "b1").threads == 3
+    manager.ensure(spec_for(manager, backend_id="b2"))
+    assert poll_until_ready(manager, "b2").threads == 1
+    poll_until(manager, "b1", lambda status: status.threads == 2)
+    manager.stop("b1")
+    poll_until(manager, "b2", lambda status: status.threads == 3)
+    manager.close(0.0)
+
+
+def test_a_runner_that_failed_gets_no_cores(tmp_path: Path) -> None:
+    manager = ModelManager(tmp_path / "run", runner_module=SCRIPTED_RUNNER, cores=4)
+    manager.ensure(spec_for(manager, "no weights", backend_id="failed"))
+    manager.ensure(spec_for(manager))
+    poll_until(manager, "failed", has_failed)
+    poll_until(manager, "b1", lambda status: status.threads == 4)
+    manager.close(0.0)
 
 
 def test_unknown_names_are_left_alone(manager: ModelManager) -> None:

@@ -93,9 +93,11 @@ async def test_stats_are_told_while_requests_run(start: Start, spec: RunnerSpec)
     async with connecting(spec.socket_path) as client:
         stream = client.generate(asking("forever"))
         await anext(stream)
-        status = await asyncio.to_thread(runner.status, "ready")
+        stats = {"running": 0}
+        while not stats["running"]:
+            stats = (await asyncio.to_thread(runner.status, "ready"))["stats"]
         await stream.aclose()
-    assert status["stats"] == {"running": 1, "waiting": 0, "accepted": 1}
+    assert stats == {"running": 1, "waiting": 0, "accepted": 1}
 
 
 async def test_sigterm_finishes_what_runs_then_exits_cleanly(
@@ -200,6 +202,32 @@ def test_what_libraries_print_does_not_mix_with_the_status(start: Start) -> None
     )
     runner = start("-c", script)
     assert runner.status("ready")["backend_id"] == "b1"
+
+
+def test_orders_that_make_no_sense_are_left_alone(start: Start) -> None:
+    runner = start()
+    runner.status("ready")
+    runner.stdin.write(b'{"threads": "many"}\n')
+    runner.stdin.flush()
+    assert runner.status("ready")["threads"] is None
+    runner.stdin.write(b'{"threads": 3}\n')
+    runner.stdin.flush()
+    while runner.status("ready")["threads"] != 3:
+        continue
+
+
+def test_its_log_has_the_format_of_the_server(
+    start: Start, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LLMSERVER_LOG_FORMAT", "json")
+    runner = start()
+    runner.status("ready")
+    runner.child.send_signal(signal.SIGTERM)
+    assert runner.wait() == 0
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    assert {(line["backend"], line["level"]) for line in lines} == {("b1", "INFO")}
+    assert lines[-1]["message"] == "stopped"
+    assert {"time", "logger"} < lines[0].keys()
 
 
 def test_a_spec_that_is_no_spec_ends_it(start: Start) -> None:
