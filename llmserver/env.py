@@ -2,13 +2,17 @@
 
 import math
 import os
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
 
 TRUE_WORDS = frozenset({"1", "true", "yes", "on"})
 FALSE_WORDS = frozenset({"0", "false", "no", "off"})
+MEMORY_UNITS = {"": 1, "MB": 10**6, "GB": 10**9, "MiB": 2**20, "GiB": 2**30}
+MEMORY_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(MB|GB|MiB|GiB|%|)")
 
 
 def text(name: str, default: str = "") -> str:
@@ -46,6 +50,31 @@ def integer(name: str, default: int, *, minimum: int = 0) -> int:
     if parsed != int(parsed):
         raise ImproperlyConfigured(f"{name}={os.environ[name]!r} is not a whole number.")
     return int(parsed)
+
+
+@dataclass(frozen=True, slots=True)
+class MemorySize:
+    """Either bytes or a share of something, from 0 to 1."""
+
+    bytes: int | None = None
+    share: float | None = None
+
+    def of(self, whole_bytes: int) -> int:
+        return int(whole_bytes * self.share) if self.share is not None else self.bytes or 0
+
+
+def memory(name: str, default: str) -> MemorySize:
+    value = os.environ.get(name, "").strip() or default
+    match = MEMORY_SIZE.fullmatch(value)
+    amount = float(match[1]) if match else 0
+    unit = match[2] if match else ""
+    if match is None or amount <= 0 or (unit == "%" and amount > 100):
+        raise ImproperlyConfigured(
+            f"{name}={value!r} is not an amount of memory; use bytes, 8GB, 8GiB or 75%."
+        )
+    if unit == "%":
+        return MemorySize(share=amount / 100)
+    return MemorySize(bytes=int(amount * MEMORY_UNITS[unit]))
 
 
 def words(name: str, default: Sequence[str] = ()) -> list[str]:

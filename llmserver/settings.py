@@ -148,6 +148,8 @@ WEBSOCKET_MAX_RUNNING = env.integer("LLMSERVER_WEBSOCKET_MAX_RUNNING", 32, minim
 CATALOG_POLL_S = env.number("LLMSERVER_CATALOG_POLL_S", 0.5, minimum=0.05)
 # How long a request waits for a model that is being loaded, before it is told to come again.
 LOAD_WAIT_S = env.number("LLMSERVER_LOAD_WAIT_S", 30.0)
+# What local models may take together, in bytes or as a share of what is available at the start.
+MEMORY_BUDGET = env.memory("LLMSERVER_MEMORY_BUDGET", "80%")
 # A local model that computes one step for longer is started anew; 0: never.
 STEP_LIMIT_S = env.number("LLMSERVER_STEP_LIMIT_S", 120.0)
 DRAIN_TIMEOUT_S = env.number("LLMSERVER_DRAIN_TIMEOUT_S", 30.0)

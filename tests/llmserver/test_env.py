@@ -54,3 +54,23 @@ def test_a_missing_secret_file_is_refused_by_name(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("SOME_SECRET_FILE", "/nowhere/secret")
     with pytest.raises(ImproperlyConfigured, match="SOME_SECRET_FILE=/nowhere/secret"):
         env.secret("SOME_SECRET")
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("1000", 1000), ("1.5GB", 1_500_000_000), ("2 GiB", 2 * 2**30), ("75%", 6000)],
+)
+def test_memory_is_an_amount_or_a_share(
+    monkeypatch: pytest.MonkeyPatch, written: str, meant: int
+) -> None:
+    monkeypatch.setenv("SOME_MEMORY", written)
+    assert env.memory("SOME_MEMORY", "80%").of(8000) == meant
+
+
+@pytest.mark.parametrize("written", ["much", "0", "-1", "101%", "3 apples", "GB"])
+def test_a_bad_amount_of_memory_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, written: str
+) -> None:
+    monkeypatch.setenv("SOME_MEMORY", written)
+    with pytest.raises(ImproperlyConfigured, match="SOME_MEMORY"):
+        env.memory("SOME_MEMORY", "80%")

@@ -1,6 +1,7 @@
 """The engine host with the real ModelManager, real runner processes and the real commands; only
 the engine inside the runners is scripted."""
 
+import json
 import os
 import signal
 import threading
@@ -14,13 +15,14 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import connection
 
+from inference.local import footprint
 from inference.local.manager import ModelManager
 from models_registry import catalog
 from models_registry.engine_host import EngineHostLoop
 from models_registry.host_record import HostRecord
 from models_registry.models import Backend, LoadPolicy, Model, Runner
 from models_registry.models import RunnerStateChoice as State
-from tests.models_registry.factories import make_local
+from tests.models_registry.factories import make_local, make_model
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -31,11 +33,16 @@ def model(tmp_path: Path) -> Model:
 
 
 @pytest.fixture
-def engine(tmp_path: Path, model: Model) -> Iterator[EngineHostLoop]:
+def budget_bytes() -> int | None:
+    return None
+
+
+@pytest.fixture
+def engine(tmp_path: Path, model: Model, budget_bytes: int | None) -> Iterator[EngineHostLoop]:
     manager = ModelManager(
         tmp_path / "run", runner_module="tests.inference.local.scripted_runner", drain_s=10
     )
-    loop = EngineHostLoop(manager, HostRecord("box"))
+    loop = EngineHostLoop(manager, HostRecord("box"), budget_bytes=budget_bytes)
 
     def run() -> None:
         try:
@@ -71,6 +78,19 @@ def unload_while_draining() -> None:
         command("unload_model", "demo")
     finally:
         connection.close()
+
+
+def make_weights(folder: Path, *, parameters: int) -> Path:
+    """A model by its files' headers, which is all that is read before it is loaded."""
+    header = json.dumps({"a": {"dtype": "F32", "shape": [parameters]}}).encode()
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    return folder
+
+
+def loaded() -> list[Runner]:
+    return list(Runner.objects.filter(state=State.READY).select_related("backend"))
 
 
 def interrupt_once(condition: Callable[[], bool]) -> threading.Thread:
@@ -116,6 +136,27 @@ def test_an_answer_under_way_outlasts_its_keep_alive_and_an_unload(
     assert len(command("generate", "demo", "count 400", "--raw").split()) == 400
     unload.join()
     until(lambda: Runner.objects.get().state == State.STOPPED)
+
+
+@pytest.mark.parametrize("budget_bytes", [footprint.RUNTIME_BYTES + 500_000_000])
+def test_two_models_that_do_not_fit_together_take_turns(
+    engine: EngineHostLoop, tmp_path: Path
+) -> None:
+    for name in ("one", "two"):
+        folder = make_weights(tmp_path / name, parameters=100_000_000)
+        make_local(make_model(name), source=str(folder), loaded=False)
+    for name in ("one", "two", "one"):
+        assert command("generate", name, "count 2", "--raw") == "0 1 \n"
+        assert [runner.backend.key for runner in loaded()] == [f"{name}/0"]
+
+
+@pytest.mark.parametrize("budget_bytes", [footprint.RUNTIME_BYTES])
+def test_a_model_over_the_memory_budget_is_refused_with_both_numbers(
+    engine: EngineHostLoop, tmp_path: Path
+) -> None:
+    Backend.objects.update(source=make_weights(tmp_path / "large", parameters=10**9))
+    with pytest.raises(CommandError, match=r"needs about 4\.4 GB.* budget of this host is 0\.4 GB"):
+        command("load_model", "demo", "--wait")
 
 
 def test_a_killed_runner_comes_back(engine: EngineHostLoop) -> None:

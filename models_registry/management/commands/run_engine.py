@@ -7,6 +7,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
+from inference.local.host_memory import available_bytes
 from inference.local.manager import ModelManager
 from models_registry.engine_host import EngineHostLoop
 from models_registry.host_record import HostRecord
@@ -34,7 +35,8 @@ class Command(BaseCommand):
                 f"The folder {settings.RUN_DIR} cannot be used: {error.strerror}. "
                 "Set LLMSERVER_DATA_DIR to a folder you may write to."
             ) from None
-        loop = EngineHostLoop(manager, HostRecord(options["name"]))
+        budget_bytes = settings.MEMORY_BUDGET.of(available_bytes())
+        loop = EngineHostLoop(manager, HostRecord(options["name"]), budget_bytes=budget_bytes)
 
         def on_signal(signum: int, frame: FrameType | None) -> None:
             if loop.is_stopping:
