@@ -78,7 +78,8 @@ def _leading(backend: Backend) -> Runner | None:
 
 def _describe(state: ObservedState, runner: Runner) -> str:
     if state is ObservedState.LOADING:
-        return f"loading {runner.progress:.0%}".replace("%", " %")
+        share = f"loading {runner.progress:.0%}".replace("%", " %")
+        return f"{share}: {runner.detail}" if runner.detail else share
     if state is ObservedState.FAILED:
         return f"failed: {runner.detail}" if runner.detail else "failed"
     if state is ObservedState.STARTING and runner.detail:

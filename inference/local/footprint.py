@@ -30,11 +30,20 @@ def estimate(spec: RunnerSpec) -> int | None:
         folder = sources.local_folder(spec.source) or hub_folder(spec.source)
         if folder is None:
             return None
-        weights = sum(map(count_parameters, _weight_files(folder))) * BYTES_PER_WEIGHT
+        parameters = sum(map(count_parameters, _weight_files(folder)))
+        weights = parameters * BYTES_PER_WEIGHT
         return RUNTIME_BYTES + weights + _kv_bytes(folder, spec.context)
     except (sources.ModelLoadError, OSError, ValueError, KeyError, TypeError):
         # The runner finds the same, and says what is wrong.
         return None
+
+
+def weight_bytes(folder: Path) -> int:
+    """As they are on disk, at least 1; the header is too small to matter."""
+    try:
+        return max(1, sum(file.stat().st_size for file in _weight_files(folder)))
+    except (OSError, ValueError, KeyError, TypeError):
+        return 1
 
 
 def count_parameters(file: Path) -> int:

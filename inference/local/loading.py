@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from inference.local import sources
+from inference.local import footprint, load_progress, sources
 from inference.local.loaded_model import LoadedModel, OnProgress
 from inference.local.runner_spec import RunnerSpec
 from inference.local.sources import ModelLoadError
@@ -35,8 +35,9 @@ def load(spec: RunnerSpec, on_progress: OnProgress) -> LoadedModel:
         choice = weights.choose_device(spec)
         if folder is None:
             on_progress(0.2, f"fetching {spec.source} from the Hub, which can take minutes")
-            folder = sources.download(spec.source)
-        loaded = weights.load(spec, folder, choice, on_progress)
+            folder = sources.download(spec.source, on_progress)
+        with load_progress.watching_memory(on_progress, footprint.weight_bytes(folder)) as step:
+            loaded = weights.load(spec, folder, choice, step)
     on_progress(1.0, "ready")
     return loaded
 

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from inference.errors import InferenceError
+from inference.local import load_progress
+from inference.local.loaded_model import OnProgress
 
 BUILTIN = {"builtin:demo": Path(__file__).resolve().parents[1] / "demo" / "model"}
 
@@ -39,14 +41,19 @@ def local_folder(source: str) -> Path | None:
     return None
 
 
-def download(repository: str) -> Path:
+def download(repository: str, on_progress: OnProgress) -> Path:
     """The folder of a Hub repository, from the local cache where it is there already."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     try:
         folder = snapshot_download(
-            repository, allow_patterns=HUB_FILES, ignore_patterns=HUB_FILES_TO_SKIP
+            repository,
+            allow_patterns=HUB_FILES,
+            ignore_patterns=HUB_FILES_TO_SKIP,
+            tqdm_class=load_progress.progress_bar(
+                load_progress.on_download(on_progress, repository)
+            ),
         )
     except GatedRepoError as error:
         raise ModelLoadError(

@@ -50,7 +50,7 @@ def test_a_ready_runner_is_part_of_the_route() -> None:
     ("state", "text", "is_loading"),
     [
         (State.STARTING, "starting: no weights", True),
-        (State.LOADING, "loading 40 %", True),
+        (State.LOADING, "loading 40 %: no weights", True),
         (State.FAILED, "failed: no weights", False),
         (State.STOPPED, "waiting for an engine host", True),
     ],

@@ -153,7 +153,7 @@ def run_python(script, **environment):
 
 
 def test_it_says_how_to_get_a_model_when_the_hub_cannot_be_reached(tmp_path):
-    script = "from inference.local import sources; sources.download('someone/something')"
+    script = "from inference.local import sources; sources.download('someone/something', print)"
     done = run_python(script, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path))
     assert "ModelLoadError" in done.stderr
     assert "hf download someone/something" in done.stderr
