@@ -37,12 +37,12 @@ def progress_bar(on_bytes: OnBytes) -> type[Any]:
     """A tqdm class that draws nothing and passes on the bytes of a download."""
     from tqdm import tqdm
 
-    class Reporter(tqdm):  # type: ignore[type-arg]
+    class Reporter(tqdm):
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **{**options, "file": _Nowhere()})
 
         def update(self, n: float | None = 1) -> bool | None:
-            drawn: bool | None = super().update(n)
+            drawn: bool | None = super().update(n)  # type: ignore[no-untyped-call]
             # Others count files.
             if self.unit == "B" and self.total:
                 on_bytes(int(self.n), int(self.total))

@@ -35,6 +35,12 @@ def test_the_state_is_what_is_wanted_against_what_runs(
     assert Observed.of(backend).state is expected
 
 
+def test_what_is_loading_says_how_far_it_is_and_with_what() -> None:
+    backend = make_local()
+    make_runner(backend, State.LOADING, progress=0.42, detail="loading weights, 1.2 of 3.1 GB")
+    assert Observed.of(backend).text == "loading 42 %: loading weights, 1.2 of 3.1 GB"
+
+
 def test_a_remote_backend_is_remote() -> None:
     assert Observed.of(make_remote()).state is ObservedState.REMOTE
 
