@@ -4,7 +4,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 ARGS ?=
 
-.PHONY: help run install test check lint fix types imports migrations demo-model clean
+.PHONY: help run install test check lint fix types imports migrations demo-model bench-engine clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -40,6 +40,9 @@ migrations: .venv/installed-dev
 
 demo-model: .venv/installed ## train the built-in demo model again
 	$(PY) -m tools.train_demo_model
+
+bench-engine: .venv/installed ## compare the engine with llama.cpp and transformers (ARGS="--quick")
+	$(PY) -m benchmarks.engine $(ARGS)
 
 clean: ## remove .venv and caches; data in var/ stays
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
