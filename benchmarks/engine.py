@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import json
 import os
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -55,17 +56,8 @@ class Bench:
             self.report.skipped.append(f"{what}: {failure}")
 
     def _with_ours(self, weights: str, parts: list[str]) -> None:
-        folder = peers.model_folder(self.shape)
         with Worker("ours", self.logs) as ours:
-            say(f"loading our engine with weights: {weights} …")
-            loaded = ours.call(
-                "load",
-                folder=str(folder),
-                weights=weights,
-                threads=THREADS,
-                max_running=MAX_RUNNING,
-            )
-            say(f"  computes in {loaded['dtype']}: {loaded['why']}")
+            loaded = self._load(ours, weights)
             if weights in parts:
                 self._attempt(weights, lambda: self._against_llama(ours, weights, loaded))
             if "generate" in parts:
@@ -75,6 +67,15 @@ class Bench:
                 self._add(solo.second_turn(ours, self.plan, self.prompts))
             if "curves" in parts:
                 self._attempt("curves", lambda: self._curves(ours, loaded))
+
+    def _load(self, ours: Worker, weights: str) -> dict[str, Any]:
+        folder = str(peers.model_folder(self.shape))
+        say(f"loading our engine with weights: {weights} …")
+        loaded: dict[str, Any] = ours.call(
+            "load", folder=folder, weights=weights, threads=THREADS, max_running=MAX_RUNNING
+        )
+        say(f"  computes in {loaded['dtype']}: {loaded['why']}")
+        return loaded
 
     def _against_llama(self, ours: Worker, weights: str, loaded: dict[str, Any]) -> None:
         kind = GGUF_KINDS[weights]
@@ -127,21 +128,24 @@ class Bench:
         plan = arrivals.poisson(self.plan.http_requests, ARRIVALS_PER_S, SEED)
         with Worker("static_batch", self.logs) as probe:
             dtype, why = fastest_dtype(probe, str(folder), self.prompts)
+        # The server does not say over HTTP what it computes in; the same engine here does.
+        with Worker("ours", self.logs) as ours:
+            why = "; ".join(filter(None, (ran_as("fp16", self._load(ours, "fp16")), why)))
         mine, theirs = [], []
         for round_ in range(self.plan.http_rounds):
             prompts = [Prompts(self.shape, SEED + round_) for _ in range(2)]
             say(f"mixed requests over HTTP, round {round_ + 1}: ours …")
             with servers.ours(folder, "fp16") as target:
-                mine.append(self._load(target, plan, prompts[0]))
+                mine.append(self._drive(target, plan, prompts[0]))
             say(f"mixed requests over HTTP, round {round_ + 1}: transformers serve in {dtype} …")
             with servers.transformers_serve(python, folder, dtype) as target:
-                theirs.append(self._load(target, plan, prompts[1]))
+                theirs.append(self._drive(target, plan, prompts[1]))
         ours_, peer = Samples(tuple(mine)), Samples(tuple(theirs))
         against = f"transformers serve, continuous batching, {dtype}"
         what = "32 mixed requests over HTTP"
         self._add(Row(what, against, "tok/s", ours_, peer, paired_ratio(ours_, peer), why))
 
-    def _load(
+    def _drive(
         self, target: http_load.Target, plan: list[arrivals.Arrival], known: Prompts
     ) -> float:
         warm_up = [arrivals.Arrival(0.0, 16, 16)] * 2
@@ -209,6 +213,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> None:
     options = parse()
+    # Ended from outside, it still stops the servers and engines that it started.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     plan = QUICK if options.quick else FULL
     shape = SHAPES[options.model]
     logs = peers.cache() / "logs"

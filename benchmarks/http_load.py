@@ -42,6 +42,13 @@ class LoadResult:
 async def run(target: Target, arrivals: list[Arrival], prompts: Prompts) -> LoadResult:
     """Output tokens over the time from the first arrival to the last answer's end."""
     bodies = [body_of(target, arrival, prompts) for arrival in arrivals]
+    try:
+        return await _run(target, arrivals, bodies)
+    except httpx.HTTPError as error:
+        raise MeasurementFailed(f"{target.url} broke off: {error!r}") from error
+
+
+async def _run(target: Target, arrivals: list[Arrival], bodies: list[bytes]) -> LoadResult:
     started = time.perf_counter()
     async with httpx.AsyncClient(
         base_url=target.url,
