@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from benchmarks import table
@@ -17,6 +19,12 @@ def row(what: str, ratio: float) -> Row:
 )
 def test_a_ratio_is_judged_by_its_goal(ratio: float, verdict: str) -> None:
     assert row("decode, 16 requests, fp16", ratio).verdict == verdict
+
+
+def test_samples_on_both_sides_of_a_goal_settle_nothing() -> None:
+    steady = row("decode, 16 requests, fp16", 1.0)
+    assert replace(steady, ratio=Samples((0.9, 1.4, 1.5))).verdict == "unsettled"
+    assert replace(steady, ratio=Samples((1.1, 1.4, 1.5))).verdict == "reached"
 
 
 def test_a_row_without_a_goal_is_not_judged() -> None:
