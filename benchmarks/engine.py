@@ -231,8 +231,8 @@ def main() -> None:
         say("\n" + table.figures(report.figures))
         for line in report.skipped:
             say(f"Skipped: {line}")
-    if options.json:
-        options.json.write_text(json.dumps(asdict(report), indent=1))
+        if options.json:
+            options.json.write_text(json.dumps(asdict(report), indent=1))
 
 
 if __name__ == "__main__":
