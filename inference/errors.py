@@ -32,14 +32,16 @@ class InvalidRequest(InferenceError):
 class PromptTooLong(InvalidRequest):
     code = "context_length_exceeded"
 
-    def __init__(self, *, prompt_tokens: int, context: int, max_tokens: int = 0) -> None:
+    def __init__(
+        self, *, prompt_tokens: int, context: int, max_tokens: int = 0, param: str = "messages"
+    ) -> None:
         wanted = f"{prompt_tokens} prompt tokens"
         if max_tokens:
             wanted += f" and {max_tokens} tokens of output"
         super().__init__(
             f"This model's context is {context} tokens, but the request needs {wanted}. "
             "Shorten the prompt or lower max_tokens.",
-            param="messages",
+            param=param,
         )
         self.prompt_tokens = prompt_tokens
         self.context = context

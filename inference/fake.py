@@ -15,7 +15,9 @@ from inference.types import (
     FinishReason,
     GenerationEvent,
     GenerationRequest,
+    ScoredToken,
     TokenChunk,
+    TokenLogprobs,
     Usage,
 )
 
@@ -115,12 +117,14 @@ class FakeBackend:
         self._fail_if_due(None)
         prompt_tokens = count_words(request)
         yield Accepted(self.id, "fake", prompt_tokens)
+        if request.echo:
+            yield TokenChunk(0, prompt_text(request), 0, _scored(request, prompt_text(request)))
         texts, reason = self._answer(request)
         for index, text in enumerate(texts):
             await self._pause(index)
             if self._delay_s:
                 await self._sleep(self._delay_s)
-            yield TokenChunk(index, text)
+            yield TokenChunk(index, text, 1, _scored(request, text))
         await self._pause(len(texts))
         yield Finished(reason, Usage(prompt_tokens, len(texts)))
 
@@ -160,7 +164,25 @@ class FakeBackend:
         self._closed.set()
 
 
+def prompt_text(request: GenerationRequest) -> str:
+    """Token ids are told as numbers, as there are no words behind them."""
+    if request.prompt_ids is not None:
+        return "".join(f"<{token}>" for token in request.prompt_ids)
+    return request.prompt or ""
+
+
+def _scored(request: GenerationRequest, text: str) -> tuple[TokenLogprobs, ...]:
+    """The text as one token, and as many rivals as are asked for."""
+    count = request.sampling.logprobs
+    if count is None:
+        return ()
+    rivals = (ScoredToken(f"{text}{n}", f"{text}{n}".encode(), -1.0 - n) for n in range(count))
+    return (TokenLogprobs(ScoredToken(text, text.encode(), -0.5), tuple(rivals)),)
+
+
 def count_words(request: GenerationRequest) -> int:
+    if request.prompt_ids is not None:
+        return len(request.prompt_ids)
     if request.prompt is not None:
         return len(request.prompt.split())
     return sum(len(message.content.split()) for message in request.messages or ())

@@ -5,7 +5,7 @@ events in this order: one `Accepted`, any number of `TokenChunk`, one `Finished`
 raised, see `inference.errors`.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 
 
@@ -35,36 +35,68 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """`temperature` 0 is greedy; `top_k` 0 and `max_tokens` None mean no bound but the context."""
+    """How the next token is chosen, and when to end.
 
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0
-    min_p: float = 0.0
-    presence_penalty: float = 0.0
-    frequency_penalty: float = 0.0
+    None means that the caller did not say: a local model then goes by its own
+    `generation_config`, else by the value that changes nothing, and a remote host is not sent
+    the field. `temperature` 0 is greedy, `top_k` 0 no bound. `logit_bias` pairs token ids with
+    what is added to their logits. `logprobs` asks for the log probability of each token and of
+    that many likelier ones beside it. Neither `min_tokens` nor `ignore_eos` delays `max_tokens`.
+    """
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    typical_p: float | None = None
+    repetition_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logit_bias: tuple[tuple[int, float], ...] = ()
     seed: int | None = None
     max_tokens: int | None = None
+    min_tokens: int = 0
     stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    ignore_eos: bool = False
+    logprobs: int | None = None
 
     @property
     def is_deterministic(self) -> bool:
+        """Whether the same request gives the same answer, whatever the model's defaults are: an
+        unset temperature may be any, so only a seed then makes it so."""
         return self.temperature == 0 or self.seed is not None
+
+    def with_defaults(self, defaults: "SamplingParams") -> "SamplingParams":
+        """This, with the values of `defaults` where nothing was said."""
+        unset = {
+            each.name: getattr(defaults, each.name)
+            for each in fields(self)
+            if getattr(self, each.name) is None
+        }
+        return replace(self, **unset)
 
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """Exactly one of `messages` (the chat template is applied) and `prompt` (used as it is)."""
+    """Exactly one of `messages` (the chat template is applied), `prompt` (used as it is) and
+    `prompt_ids` (token ids, nothing is added).
+
+    With `echo` the answer begins with the text of the prompt, and `logprobs` cover the prompt.
+    """
 
     id: str
     model: str
     messages: tuple[Message, ...] | None = None
     prompt: str | None = None
+    prompt_ids: tuple[int, ...] | None = None
     sampling: SamplingParams = field(default_factory=SamplingParams)
+    echo: bool = False
 
     def __post_init__(self) -> None:
-        if (self.messages is None) == (self.prompt is None):
-            raise ValueError("exactly one of messages and prompt must be given")
+        given = (self.messages, self.prompt, self.prompt_ids)
+        if sum(one is not None for one in given) != 1:
+            raise ValueError("exactly one of messages, prompt and prompt_ids must be given")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +132,44 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True)
+class ScoredToken:
+    """A token by its text and, as `data`, its bytes, which may be a part of a character.
+
+    `data` is empty for special tokens, whose text is no part of the answer, and None where a
+    host does not tell. `logprob` is None for the first token of a prompt, which nothing precedes.
+    """
+
+    text: str
+    data: bytes | None
+    logprob: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprobs:
+    """A token and the likeliest ones in its place, likeliest first.
+
+    By the model's own distribution: before penalties, biases and temperature.
+    """
+
+    token: ScoredToken
+    top: tuple[ScoredToken, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class TokenChunk:
     """`tokens` new tokens, the first of them at position `index`, and the text they completed.
 
     Text can be empty while a multi-byte character or a possible stop string is held back; the
-    tokens count all the same.
+    tokens count all the same. An echoed prompt comes first, as chunks of 0 tokens. `logprobs`,
+    where they are asked for, leave out a token that ended the answer. `choice` numbers the
+    answers to one request of a caller; a backend gives only one.
     """
 
     index: int
     text: str
     tokens: int = 1
+    logprobs: tuple[TokenLogprobs, ...] = ()
+    choice: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,8 +25,10 @@ class Detokenizer:
         """A stop string came; the text ends before it."""
         return self._stop.is_found
 
-    def push(self, token: int) -> str:
-        return self._stop.push(self._characters.push(token))
+    def push(self, token: int, *, may_stop: bool = True) -> str:
+        """Without `may_stop`, which only the first tokens go without, no stop string begins."""
+        text = self._characters.push(token)
+        return self._stop.push(text) if may_stop else text
 
     def flush(self) -> str:
         """The text held back so far; bytes that form no character are dropped."""

@@ -9,9 +9,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from inference.errors import BackendUnavailable, InferenceError, InvalidRequest, PromptTooLong
-from inference.local import loading
+from inference.errors import BackendUnavailable, InferenceError, PromptTooLong
+from inference.local import loading, sampling_rules
 from inference.local.detokenizer import Detokenizer
 from inference.local.generation import Generation
 from inference.local.intake import Arrivals, Intake
@@ -19,7 +20,11 @@ from inference.local.loaded_model import LoadedModel, OnProgress
 from inference.local.runner_spec import EngineStats, RunnerSpec, StepUnderWay
 from inference.local.scheduler import Scheduler, Step
 from inference.local.sequence import Sequence
+from inference.local.vocabulary import Score
 from inference.types import FinishReason, GenerationEvent, GenerationRequest
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
@@ -102,20 +107,33 @@ class Engine:
             self._thread.join()
 
     def _prepare(self, request: GenerationRequest) -> Generation:
-        loaded, sampling = self._loaded, request.sampling
-        if sampling.max_tokens is not None and sampling.max_tokens < 1:
-            raise InvalidRequest("max_tokens must be at least 1.", param="max_tokens")
-        prompt_ids = loaded.prompts.encode(request)
+        loaded = self._loaded
+        sampling = request.sampling.with_defaults(loaded.defaults)
+        sampling_rules.check(sampling, loaded.vocabulary.size)
+        prompt_ids = self._encode(request)
         room = self.info.context - len(prompt_ids)
         if room < (sampling.max_tokens or 1):
             raise PromptTooLong(
                 prompt_tokens=len(prompt_ids),
                 context=self.info.context,
                 max_tokens=sampling.max_tokens or 0,
+                param="prompt" if request.messages is None else "messages",
             )
-        sequence = Sequence(request.id, prompt_ids, sampling, sampling.max_tokens or room)
+        ends = frozenset(sampling.stop_token_ids)
+        if not sampling.ignore_eos:
+            ends |= loaded.eos_ids
+        max_tokens = sampling.max_tokens or room
+        sequence = Sequence(request.id, prompt_ids, sampling, max_tokens, ends=ends)
+        if request.echo and sampling.logprobs is not None:
+            sequence.told = 0
+        echo = loaded.prompts.text_of(request) if request.echo else None
         detokenizer = Detokenizer(loaded.prompts.decode, prompt_ids, sampling.stop)
-        return Generation(sequence, detokenizer, loaded.eos_ids)
+        return Generation(sequence, detokenizer, loaded.vocabulary, echo=echo)
+
+    def _encode(self, request: GenerationRequest) -> list[int]:
+        if request.prompt_ids is not None:
+            sampling_rules.require_known(request.prompt_ids, self._loaded.vocabulary.size, "prompt")
+        return self._loaded.prompts.encode(request)
 
     def _run(self, emit: Callable[[StepOutput], None]) -> None:
         try:
@@ -190,15 +208,36 @@ class Engine:
                 chunk.sequence.clock.scheduled_at = time.monotonic()
         sampling = [chunk.sequence for chunk in step.chunks if chunk.samples]
         logits = self._loaded.forward.run(step.chunks)
+        events = self._tell_prompts(step, logits)
+        rows = _sampling_rows(step)
+        if len(rows) < len(logits):
+            logits = logits[rows]
         for chunk in step.chunks:
             chunk.sequence.computed += chunk.tokens
-        tokens = self._loaded.sampler.sample(logits, sampling)
+        return events + self._sample(logits, sampling)
+
+    def _tell_prompts(self, step: Step, logits: "Tensor") -> Events:
+        """The log probabilities of those prompts whose callers want them, as far as computed."""
         events: Events = []
-        for sequence, token in zip(sampling, tokens, strict=True):
-            events += self._advance(sequence, token)
+        start = 0
+        for chunk in step.chunks:
+            sequence, rows = chunk.sequence, logits[start : start + chunk.logit_rows]
+            start += chunk.logit_rows
+            if sequence.scores_prompt:
+                scores = self._loaded.sampler.score_prompt(rows, sequence)
+                events.append((sequence.id, self._generations[sequence.id].tell_prompt(scores)))
         return events
 
-    def _advance(self, sequence: Sequence, token: int | None) -> Events:
+    def _sample(self, logits: "Tensor", sequences: list[Sequence]) -> Events:
+        sampler = self._loaded.sampler
+        scores = sampler.scores(logits, sequences)
+        tokens = sampler.sample(logits, sequences)
+        events: Events = []
+        for sequence, token, score in zip(sequences, tokens, scores.of(tokens), strict=True):
+            events += self._advance(sequence, token, score)
+        return events
+
+    def _advance(self, sequence: Sequence, token: int | None, score: Score | None) -> Events:
         if token is None:
             return self._fail(
                 [sequence],
@@ -206,7 +245,7 @@ class Engine:
                 "load the model with `weights: fp32`.",
             )
         generation = self._generations[sequence.id]
-        events = generation.advance(token, time.monotonic())
+        events = generation.advance(token, time.monotonic(), score)
         if generation.is_finished:
             self._release(sequence)
         return [(sequence.id, event) for event in events]
@@ -244,3 +283,13 @@ def _sizes(step: Step) -> StepUnderWay:
         new_tokens=sum(chunk.tokens for chunk in step.chunks),
         longest_row=max((len(chunk.sequence.tokens) for chunk in step.chunks), default=0),
     )
+
+
+def _sampling_rows(step: Step) -> list[int]:
+    """Where the logits of those that sample stand: in the last row of each chunk of theirs."""
+    rows, end = [], 0
+    for chunk in step.chunks:
+        end += chunk.logit_rows
+        if chunk.samples:
+            rows.append(end - 1)
+    return rows

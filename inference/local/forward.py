@@ -20,7 +20,7 @@ from inference.local.scheduler import Chunk
 
 class Forward(Protocol):
     def run(self, chunks: Chunks[Chunk]) -> torch.Tensor:
-        """Compute the chunks; fp32 logits `[rows, vocabulary]` of those that sample, in order.
+        """Compute the chunks; fp32 logits `[rows, vocabulary]`, of each chunk its `logit_rows`.
 
         Chunks of one token come before longer ones.
         """
@@ -102,6 +102,8 @@ class SingleForward:
         token_ids = torch.tensor([sequence.tokens], device=self._model.device)
         if is_first:
             self._owner, self._state = sequence.id, self._initial_state(token_ids)
+            if "logits_to_keep" in self._state:
+                self._state["logits_to_keep"] = chunk.logit_rows
         with torch.inference_mode():
             inputs = self._model.prepare_inputs_for_generation(
                 token_ids,
@@ -112,7 +114,7 @@ class SingleForward:
             output = self._model(**inputs, return_dict=True)
             # The model's own bookkeeping, as caches go by different names.
             self._state = self._model._update_model_kwargs_for_generation(output, self._state)
-            logits: torch.Tensor = output.logits[:, -1].float()
+            logits: torch.Tensor = output.logits[0, -chunk.logit_rows :].float()
             return logits
 
     def _initial_state(self, token_ids: torch.Tensor) -> dict[str, Any]:
@@ -135,10 +137,10 @@ def _new_tokens(chunk: Chunk) -> list[int]:
 
 
 def _sampling_positions(chunks: Chunks[Chunk]) -> list[int]:
-    """Where in the packed row the last token of each chunk that samples stands."""
-    positions, end = [], 0
+    """Where in the packed row the tokens stand whose logits are needed."""
+    positions: list[int] = []
+    end = 0
     for chunk in chunks:
         end += chunk.tokens
-        if chunk.samples:
-            positions.append(end - 1)
+        positions.extend(range(end - chunk.logit_rows, end))
     return positions

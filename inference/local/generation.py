@@ -2,47 +2,82 @@
 
 from inference.local.detokenizer import Detokenizer
 from inference.local.sequence import Sequence
-from inference.types import Accepted, Finished, FinishReason, TokenChunk, Usage
+from inference.local.vocabulary import Score, Vocabulary
+from inference.types import (
+    Accepted,
+    Finished,
+    FinishReason,
+    TokenChunk,
+    TokenLogprobs,
+    Usage,
+)
 
 
 class Generation:
     """One request under way: its sequence and its text.
 
-    Each generated token is one TokenChunk and one completion token, the end-of-sequence token
-    included, as vLLM and the OpenAI API count it; that token itself has no text.
+    Each generated token is one TokenChunk and one completion token, the token that ended the
+    answer included, as vLLM and the OpenAI API count it; that token itself has no text. `echo` is
+    the text of the prompt where it is wanted, told before everything else.
     """
 
     def __init__(
-        self, sequence: Sequence, detokenizer: Detokenizer, eos_ids: frozenset[int]
+        self,
+        sequence: Sequence,
+        detokenizer: Detokenizer,
+        vocabulary: Vocabulary,
+        *,
+        echo: str | None = None,
     ) -> None:
         self.sequence = sequence
         self._detokenizer = detokenizer
-        self._eos_ids = eos_ids
+        self._vocabulary = vocabulary
+        self._echo = echo
         self.is_finished = False
 
     def accepted(self, backend: str, device: str) -> Accepted:
         return Accepted(backend, device, self.sequence.prompt_tokens)
 
-    def advance(self, token: int, now: float) -> list[TokenChunk | Finished]:
+    def tell_prompt(self, scores: list[Score]) -> TokenChunk:
+        """The next part of an echoed prompt, with the log probabilities of its tokens."""
+        self.sequence.told += len(scores)
+        text, self._echo = self._echo or "", None
+        return TokenChunk(0, text, 0, tuple(map(self._vocabulary.describe, scores)))
+
+    def advance(
+        self, token: int, now: float, score: Score | None = None
+    ) -> list[TokenChunk | Finished]:
         """The event of one more token, and Finished when it was the last."""
         sequence = self.sequence
         index = sequence.output_tokens
+        may_stop = not sequence.must_go_on
         sequence.append(token)
         if sequence.clock.first_token_at is None:
             sequence.clock.first_token_at = now
-        text = "" if token in self._eos_ids else self._detokenizer.push(token)
-        reason = self._finish_reason(token)
-        if reason is None:
-            return [TokenChunk(index, text)]
-        self.is_finished = True
-        return [TokenChunk(index, text + self._detokenizer.flush()), self.finished(reason, now)]
+        events: list[TokenChunk | Finished] = []
+        if self._echo is not None:
+            events.append(self.tell_prompt([]))
+        is_end = token in sequence.ends
+        text = "" if is_end else self._detokenizer.push(token, may_stop=may_stop)
+        logprobs: tuple[TokenLogprobs, ...] = ()
+        if score is not None and not is_end:
+            logprobs = (self._vocabulary.describe(score),)
+        if reason := self._finish_reason(token):
+            self.is_finished = True
+            text += self._detokenizer.flush()
+            return [
+                *events,
+                TokenChunk(index, text, 1, logprobs),
+                self.finished(reason, now),
+            ]
+        return [*events, TokenChunk(index, text, 1, logprobs)]
 
     def finished(self, reason: FinishReason, now: float) -> Finished:
         usage = Usage(self.sequence.prompt_tokens, self.sequence.output_tokens)
         return Finished(reason, usage, self.sequence.clock.timings(now))
 
     def _finish_reason(self, token: int) -> FinishReason | None:
-        if token in self._eos_ids or self._detokenizer.is_stopped:
+        if token in self.sequence.ends or self._detokenizer.is_stopped:
             return FinishReason.STOP
         if self.sequence.output_tokens >= self.sequence.max_tokens:
             return FinishReason.LENGTH

@@ -6,22 +6,26 @@ from typing import TYPE_CHECKING
 
 from inference.local.runner_spec import EngineInfo
 from inference.local.scheduler import Limits
+from inference.types import SamplingParams
 
 if TYPE_CHECKING:
     from inference.local.forward import Forward
     from inference.local.prompts import PromptEncoder
     from inference.local.sampler import Sampler
+    from inference.local.vocabulary import Vocabulary
 
 OnProgress = Callable[[float, str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """`eos_ids` end a generation."""
+    """`eos_ids` end a generation; `defaults` hold for what a request leaves open."""
 
     info: EngineInfo
     limits: Limits
     forward: "Forward"
     sampler: "Sampler"
     prompts: "PromptEncoder"
+    vocabulary: "Vocabulary"
     eos_ids: frozenset[int]
+    defaults: SamplingParams

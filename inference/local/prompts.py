@@ -31,7 +31,9 @@ class PromptEncoder:
 
     def encode(self, request: GenerationRequest) -> list[int]:
         """Raises InvalidRequest when the template refuses the messages or nothing is left."""
-        if request.messages is not None:
+        if request.prompt_ids is not None:
+            token_ids = list(request.prompt_ids)
+        elif request.messages is not None:
             # The template writes the special tokens itself.
             token_ids = self._encode(self._render(request.messages), special_tokens=False)
         else:
@@ -39,6 +41,14 @@ class PromptEncoder:
         if not token_ids:
             raise InvalidRequest("The prompt is empty; send some text.", param="prompt")
         return token_ids
+
+    def text_of(self, request: GenerationRequest) -> str:
+        """The prompt as the model reads it, which an echo begins with."""
+        if request.prompt is not None:
+            return request.prompt
+        if request.messages is not None:
+            return self._render(request.messages)
+        return self.decode(list(request.prompt_ids or ()))
 
     def decode(self, token_ids: list[int]) -> str:
         if self._backend is not None:

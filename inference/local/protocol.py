@@ -16,9 +16,17 @@ from pydantic import TypeAdapter, ValidationError
 from inference.errors import InferenceError
 from inference.local.runner_spec import EngineInfo, EngineStats
 from inference.local.wire_errors import pack_error, unpack_error
-from inference.types import Accepted, Finished, GenerationEvent, GenerationRequest, TokenChunk
+from inference.types import (
+    Accepted,
+    Finished,
+    GenerationEvent,
+    GenerationRequest,
+    ScoredToken,
+    TokenChunk,
+    TokenLogprobs,
+)
 
-VERSION = 1
+VERSION = 2
 MAX_FRAME_BYTES = 16 * 1024 * 1024
 
 
@@ -79,6 +87,9 @@ _STATS = TypeAdapter(EngineStats)
 _REQUEST = TypeAdapter(GenerationRequest)
 _ACCEPTED = TypeAdapter(Accepted)
 _FINISHED = TypeAdapter(Finished)
+_SCORED: TypeAdapter[list[tuple[str, bytes | None, float | None]]] = TypeAdapter(
+    list[tuple[str, bytes | None, float | None]]
+)
 _LENGTH = struct.Struct(">I")
 
 
@@ -152,8 +163,9 @@ def _unpack(op: Op, parts: tuple[object, ...]) -> Message:
 
 def _pack_event(number: int, event: GenerationEvent | InferenceError) -> tuple[object, ...]:
     match event:
-        case TokenChunk(index, text, tokens):
-            return number, _Kind.TOKEN, index, text, tokens
+        case TokenChunk(index, text, tokens, logprobs):
+            told = [_pack_logprobs(one) for one in logprobs]
+            return number, _Kind.TOKEN, index, text, tokens, *([told] if told else ())
         case Accepted():
             return number, _Kind.ACCEPTED, _ACCEPTED.dump_python(event)
         case Finished():
@@ -166,6 +178,16 @@ def _unpack_event(packed: object) -> tuple[int, GenerationEvent | InferenceError
     match packed:
         case (int() as number, _Kind.TOKEN, int() as index, str() as text, int() as tokens):
             return number, TokenChunk(index, text, tokens)
+        case (
+            int() as number,
+            _Kind.TOKEN,
+            int() as index,
+            str() as text,
+            int() as tokens,
+            tuple() as told,
+        ):
+            logprobs = tuple(_unpack_logprobs(one) for one in told)
+            return number, TokenChunk(index, text, tokens, logprobs)
         case (int() as number, _Kind.ACCEPTED, accepted):
             return number, _ACCEPTED.validate_python(accepted)
         case (int() as number, _Kind.FINISHED, finished):
@@ -173,6 +195,17 @@ def _unpack_event(packed: object) -> tuple[int, GenerationEvent | InferenceError
         case (int() as number, _Kind.ERROR, error):
             return number, unpack_error(error)
     raise ValueError("not an event")
+
+
+def _pack_logprobs(logprobs: TokenLogprobs) -> list[tuple[object, ...]]:
+    """The token itself, then those in its place."""
+    tokens = (logprobs.token, *logprobs.top)
+    return [(token.text, token.data, token.logprob) for token in tokens]
+
+
+def _unpack_logprobs(packed: object) -> TokenLogprobs:
+    token, *top = _SCORED.validate_python(packed)
+    return TokenLogprobs(ScoredToken(*token), tuple(ScoredToken(*one) for one in top))
 
 
 class FrameReader:

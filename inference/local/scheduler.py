@@ -14,6 +14,9 @@ from inference.local.sequence import Sequence, SequenceState
 KV_BLOCK = 64
 """The KV cache grows in steps of this many tokens."""
 
+SCORED_TOKENS = 64
+"""A chunk whose every token needs logits has at most this many: they are a vocabulary wide."""
+
 
 def round_up(tokens: int) -> int:
     return -(-tokens // KV_BLOCK) * KV_BLOCK
@@ -52,6 +55,11 @@ class Chunk:
     @property
     def samples(self) -> bool:
         return self.tokens == self.sequence.pending
+
+    @property
+    def logit_rows(self) -> int:
+        """For how many of its last tokens the logits are needed."""
+        return self.tokens if self.sequence.scores_prompt else int(self.samples)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +109,8 @@ class Scheduler:
             chunks.append(Chunk(sequence, sequence.pending))
             return 0
         tokens = min(sequence.pending, budget)
+        if sequence.scores_prompt:
+            tokens = min(tokens, SCORED_TOKENS)
         chunks.append(Chunk(sequence, tokens))
         return budget - tokens
 

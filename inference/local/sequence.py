@@ -1,9 +1,10 @@
 """One request as the scheduler sees it: tokens, how many of them are computed, and its clock."""
 
 import random
-from collections import Counter
 from enum import StrEnum
 
+from inference.local.sampling_rules import SamplingRules
+from inference.local.token_counts import TokenCounts
 from inference.types import SamplingParams, Timings
 
 
@@ -17,14 +18,22 @@ class Sequence:
     """`tokens` is the prompt followed by the output; the KV cache holds the first `computed`.
 
     A preempted sequence falls back to `computed` 0 and keeps its tokens, so running it again
-    recomputes the cache and goes on with the token after the last.
+    recomputes the cache and goes on with the token after the last. `ends` are the tokens that
+    end it.
     """
 
     def __init__(
-        self, request_id: str, prompt_ids: list[int], sampling: SamplingParams, max_tokens: int
+        self,
+        request_id: str,
+        prompt_ids: list[int],
+        sampling: SamplingParams,
+        max_tokens: int,
+        *,
+        ends: frozenset[int] = frozenset(),
     ) -> None:
         self.id = request_id
         self.sampling = sampling
+        self.rules = SamplingRules.of(sampling)
         self.max_tokens = max_tokens
         self.prompt_tokens = len(prompt_ids)
         self.tokens = list(prompt_ids)
@@ -33,7 +42,13 @@ class Sequence:
         self.clock = Clock()
         # A generator of its own: the same seed gives the same draws whatever else is in the batch.
         self.random = random.Random(sampling.seed) if sampling.seed is not None else None
-        self.output_counts: Counter[int] = Counter()
+        self.output_counts = TokenCounts()
+        # Counting a long prompt takes a while, and hardly any request needs it.
+        penalises_prompt = self.rules.repetition_penalty != 1
+        self.seen = TokenCounts(prompt_ids) if penalises_prompt else None
+        self.ends = ends
+        # The prompt tokens whose log probabilities nobody wants or that were given out already.
+        self.told = self.prompt_tokens
 
     @property
     def output_tokens(self) -> int:
@@ -44,9 +59,21 @@ class Sequence:
         """Tokens not yet in the KV cache; 1 while decoding, more while prefilling."""
         return len(self.tokens) - self.computed
 
+    @property
+    def must_go_on(self) -> bool:
+        """No token may end it yet."""
+        return self.output_tokens < self.sampling.min_tokens
+
+    @property
+    def scores_prompt(self) -> bool:
+        """The logits of all its prompt tokens are needed, so none may come from a cache."""
+        return self.told < self.prompt_tokens
+
     def append(self, token: int) -> None:
         self.tokens.append(token)
-        self.output_counts[token] += 1
+        self.output_counts.add(token)
+        if self.seen is not None:
+            self.seen.add(token)
 
     def preempt(self) -> None:
         self.computed = 0

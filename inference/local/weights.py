@@ -26,8 +26,10 @@ from inference.local.memory import kv_budget_bytes
 from inference.local.prompts import PromptEncoder
 from inference.local.runner_spec import EngineInfo, RunnerSpec
 from inference.local.sampler import Sampler
+from inference.local.sampling_rules import defaults_of
 from inference.local.scheduler import KV_BLOCK, Limits, round_up
 from inference.local.sources import ModelLoadError
+from inference.local.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +78,9 @@ def load(
         forward=forward,
         sampler=Sampler(),
         prompts=PromptEncoder(tokenizer),
+        vocabulary=Vocabulary(tokenizer, config.vocab_size),
         eos_ids=_eos_ids(model, tokenizer),
+        defaults=defaults_of(model.generation_config),
     )
 
 

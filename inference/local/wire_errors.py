@@ -31,7 +31,7 @@ class _Shape:
 _SHAPES = (
     _Shape(InferenceError),
     _Shape(InvalidRequest, ("param",)),
-    _Shape(PromptTooLong, ("prompt_tokens", "context", "max_tokens"), takes_message=False),
+    _Shape(PromptTooLong, ("prompt_tokens", "context", "max_tokens", "param"), takes_message=False),
     _Shape(UnknownModel, ("model",), takes_message=False),
     _Shape(BackendUnavailable, ("retry_after_s",)),
     _Shape(ModelLoading, ("retry_after_s",)),

@@ -5,7 +5,7 @@ choices, null content, usage beside text or alone, a finish reason beside text.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import orjson
@@ -13,7 +13,8 @@ import orjson
 from inference.errors import UpstreamError, UpstreamInvalidResponse
 from inference.remote.events import ServerEvent
 from inference.remote.failures import Fault, failure, read_fault
-from inference.types import FinishReason, Usage, UsageSource
+from inference.remote.logprobs import read_logprobs
+from inference.types import FinishReason, TokenLogprobs, Usage, UsageSource
 
 DONE: Final = b"[DONE]"
 
@@ -35,6 +36,7 @@ class Delta:
     has_token: bool = False
     reason: FinishReason | None = None
     usage: Usage | None = None
+    logprobs: tuple[TokenLogprobs, ...] = ()
 
 
 def read_event(event: ServerEvent, backend: str) -> Delta:
@@ -59,7 +61,7 @@ def read_whole(body: bytes, backend: str) -> Delta:
     if not isinstance(payload, dict) or not payload.get("choices"):
         raise UpstreamInvalidResponse(f"Backend {backend!r} answered without any choice.")
     delta = _read_payload(payload, backend)
-    return Delta(delta.text, delta.has_token, delta.reason or FinishReason.STOP, delta.usage)
+    return replace(delta, reason=delta.reason or FinishReason.STOP)
 
 
 def read_json(body: bytes, backend: str) -> object:
@@ -89,7 +91,8 @@ def _read_payload(payload: Mapping[str, object], backend: str) -> Delta:
     choice: Mapping[str, object] = next((c for c in choices if not c.get("index")), {})
     text, has_reasoning = _read_text(choice, backend)
     reason = _read_reason(choice.get("finish_reason"), backend)
-    return Delta(text, bool(text) or has_reasoning, reason, usage)
+    logprobs = read_logprobs(choice.get("logprobs"))
+    return Delta(text, bool(text or logprobs) or has_reasoning, reason, usage, logprobs)
 
 
 def _read_text(choice: Mapping[str, object], backend: str) -> tuple[str, bool]:

@@ -22,11 +22,12 @@ from inference.errors import (
     UpstreamInvalidResponse,
 )
 from inference.remote.answer import MAX_BODY_BYTES, Answer
+from inference.remote.body import body_of
 from inference.remote.chunks import read_json
 from inference.remote.deadlines import Deadlines
 from inference.remote.failures import Fault, failure, read_fault, retry_after_s
 from inference.remote.tally import Tally
-from inference.types import Accepted, GenerationEvent, GenerationRequest, SamplingParams
+from inference.types import Accepted, GenerationEvent, GenerationRequest
 
 logger = logging.getLogger(__name__)
 
@@ -37,19 +38,6 @@ MAX_ERROR_BODY_BYTES: Final = 64 * 1024
 # uvicorn and llama.cpp close an idle connection after 5 s. A request sent into one that is just
 # being closed fails, so ours are dropped first.
 _KEEP_ALIVE_S: Final = 4.0
-
-_DEFAULTS: Final = SamplingParams()
-_SAMPLING_FIELDS: Final = (
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "presence_penalty",
-    "frequency_penalty",
-    "seed",
-    "max_tokens",
-    "stop",
-)
 
 
 class HttpLLMClient:
@@ -133,29 +121,13 @@ class HttpLLMClient:
             "x-client-request-id": request.id,
         }
         try:
-            content = orjson.dumps(self._payload(request))
+            content = orjson.dumps(body_of(request, self._spec.model, stream=self._stream))
         except orjson.JSONEncodeError as error:
             # Half a surrogate pair, or a number of more than 64 bits.
             raise InvalidRequest(f"The request cannot be sent as JSON: {error}.") from None
         url = self._completions_url if request.messages is None else self._chat_url
         headers |= self._authorization()
         return self._http.build_request("POST", url, content=content, headers=headers)
-
-    def _payload(self, request: GenerationRequest) -> dict[str, object]:
-        payload: dict[str, object] = {"model": self._spec.model, "stream": self._stream}
-        if self._stream:
-            payload["stream_options"] = {"include_usage": True}
-        if request.messages is None:
-            payload["prompt"] = request.prompt
-        else:
-            payload["messages"] = [
-                {"role": message.role, "content": message.content} for message in request.messages
-            ]
-        for field in _SAMPLING_FIELDS:
-            value = getattr(request.sampling, field)
-            if value != getattr(_DEFAULTS, field):
-                payload[field] = value
-        return payload
 
     def _authorization(self) -> dict[str, str]:
         """Reads the key each time, so that this object never holds it."""

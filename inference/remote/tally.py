@@ -36,7 +36,7 @@ class Tally:
         if not delta.has_token:
             return None
         self._deadlines.token()
-        chunk = TokenChunk(self._tokens, delta.text, self._count(delta))
+        chunk = TokenChunk(self._tokens, delta.text, self._count(delta), delta.logprobs)
         self._tokens += chunk.tokens
         return chunk
 
@@ -60,6 +60,8 @@ class Tally:
 
 
 def count_prompt(request: GenerationRequest) -> int:
+    if request.prompt_ids is not None:
+        return len(request.prompt_ids)
     texts = [message.content for message in request.messages or ()] + [request.prompt or ""]
     return estimate_tokens(sum(len(text.encode(errors="replace")) for text in texts))
 

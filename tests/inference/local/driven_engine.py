@@ -60,6 +60,9 @@ class NotingSampler:
         self.tokens: dict[str, list[int]] = defaultdict(list)
         self.scripts: dict[str, list[int]] = {}
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sampler, name)
+
     def sample(self, logits: Any, sequences: list[Sequence]) -> list[int | None]:
         sampled: list[int | None] = self._sampler.sample(logits, sequences)
         tokens = [self._scripted(s, t) for s, t in zip(sequences, sampled, strict=True)]

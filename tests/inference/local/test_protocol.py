@@ -28,8 +28,10 @@ from inference.types import (
     FinishReason,
     GenerationRequest,
     SamplingParams,
+    ScoredToken,
     Timings,
     TokenChunk,
+    TokenLogprobs,
     Usage,
 )
 from inference.types import Message as ChatMessage
@@ -37,7 +39,7 @@ from inference.types import Message as ChatMessage
 SAMPLE_ERRORS: list[InferenceError] = [
     errors.InferenceError("it broke"),
     errors.InvalidRequest("no such role", param="messages"),
-    errors.PromptTooLong(prompt_tokens=600, context=512, max_tokens=20),
+    errors.PromptTooLong(prompt_tokens=600, context=512, max_tokens=20, param="prompt"),
     errors.UnknownModel("missing"),
     errors.BackendUnavailable("later", retry_after_s=7.5),
     errors.ModelLoading("loading", retry_after_s=3.0),
@@ -57,15 +59,30 @@ sampling = st.builds(
     seed=st.none() | st.integers(-(2**63), 2**63 - 1),
     max_tokens=st.none() | counts,
     stop=st.lists(texts, max_size=3).map(tuple),
+    stop_token_ids=st.lists(counts, max_size=3).map(tuple),
+    logit_bias=st.lists(st.tuples(counts, st.floats(-100, 100)), max_size=3).map(tuple),
+    ignore_eos=st.booleans(),
+    logprobs=st.none() | st.integers(0, 20),
 )
 chats = st.lists(st.builds(ChatMessage, texts, texts), max_size=3).map(tuple)
 requests = st.builds(
     GenerationRequest, id=texts, model=texts, messages=chats, sampling=sampling
 ) | st.builds(GenerationRequest, id=texts, model=texts, prompt=texts, sampling=sampling)
+requests |= st.builds(
+    GenerationRequest,
+    id=texts,
+    model=texts,
+    prompt_ids=st.lists(counts, max_size=5).map(tuple),
+    echo=st.booleans(),
+)
+numbers = st.none() | st.floats(-9999, 0)
+tokens = st.builds(ScoredToken, texts, st.none() | st.binary(max_size=8), numbers)
+scored = st.builds(TokenLogprobs, tokens, st.lists(tokens, max_size=3).map(tuple))
 seconds = st.none() | st.floats(0, 1e6)
 timings = st.builds(Timings, seconds, seconds, seconds)
 events = (
     st.builds(TokenChunk, counts, texts, counts)
+    | st.builds(TokenChunk, counts, texts, counts, st.lists(scored, max_size=3).map(tuple))
     | st.builds(Accepted, texts, texts, st.none() | counts)
     | st.builds(Finished, usage=st.builds(Usage, counts, counts, counts), timings=timings)
 )

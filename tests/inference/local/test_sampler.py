@@ -1,7 +1,9 @@
 import pytest
 import torch
+from transformers import RepetitionPenaltyLogitsProcessor, TypicalLogitsWarper
 
-from inference.local.sampler import MAX_TOP_K, Sampler
+from inference.local import logit_changes
+from inference.local.sampler import MAX_TOP_K, Sampler, _cut_late
 from inference.local.sequence import Sequence
 from inference.types import SamplingParams
 
@@ -82,6 +84,11 @@ MIXED = [
     {"top_k": MAX_TOP_K + 1},
     {"top_k": 40, "top_p": 0.5},
     {"presence_penalty": 1.0},
+    {"repetition_penalty": 1.2},
+    {"typical_p": 0.7},
+    {"typical_p": 0.7, "top_k": 50},
+    {"logit_bias": ((5, 3.0), (6, 2.5))},
+    {"top_p": 0.999},
     {},
 ]
 
@@ -128,3 +135,63 @@ def test_it_never_draws_an_impossible_token():
     logits[0, [17, 4000]] = 0.0
     drawn = {Sampler().sample(logits.clone(), [one])[0] for _ in range(200)}
     assert drawn == {17, 4000}
+
+
+def processed(processor, logits, tokens=(0,)):
+    """What transformers makes of the same logits."""
+    return processor(torch.tensor([list(tokens)]), logits.clone())
+
+
+def changed(logits, *rows):
+    logit_changes.apply(logits, rows)
+    return logits
+
+
+def test_a_repetition_penalty_is_that_of_transformers():
+    logits = random_logits(1)
+    expected = processed(RepetitionPenaltyLogitsProcessor(1.3), logits, tokens=[0, 7, 7, 9])
+    mine = changed(logits.clone(), row(7, 7, 9, repetition_penalty=1.3))
+    assert torch.equal(mine, expected)
+
+
+@pytest.mark.parametrize("mass", [0.2, 0.5, 0.9, 0.99])
+def test_typical_p_keeps_the_tokens_that_transformers_keeps(mass):
+    logits = random_logits(4, vocabulary=300) * 3
+    expected = processed(TypicalLogitsWarper(mass), logits).isfinite()
+    rules = [row(typical_p=mass).rules] * 4
+    assert torch.equal(_cut_late(logits.softmax(dim=-1), rules) > 0, expected)
+
+
+def test_a_bias_is_added_to_its_token():
+    logits = random_logits(2)
+    mine = changed(logits.clone(), row(), row(logit_bias=((3, 5.0), (4, -100.0))))
+    expected = logits.clone()
+    expected[1, 3] += 5.0
+    expected[1, 4] -= 100.0
+    assert torch.equal(mine, expected)
+
+
+def test_nothing_may_end_an_answer_before_its_least_length():
+    params = {"temperature": 0.0, "min_tokens": 2}
+    logits = torch.tensor([[0.0, 9.0, 8.0, 7.0]])
+    drawn = []
+    one = Sequence("row", [0], SamplingParams(**params), 100, ends=frozenset({1, 2}))
+    for _ in range(3):
+        drawn += Sampler().sample(logits.clone(), [one])
+        one.append(drawn[-1])
+    assert drawn == [3, 3, 1]
+
+
+def test_a_nucleus_that_is_far_too_wide_to_pick_is_sorted():
+    logits = torch.zeros(2, 6000)
+    logits[1, 17] = 50.0
+    rows = [row(seed=1, top_p=0.9), row(seed=1, top_p=0.9)]
+    assert Sampler().sample(logits, rows)[1] == 17
+
+
+def test_a_nucleus_leaves_out_the_tail():
+    logits = torch.full((1, 6000), -20.0)
+    logits[0, [5, 6, 7]] = torch.tensor([0.5, 0.3, 0.2]).log()
+    one = row(seed=3, top_p=0.6)
+    drawn = {Sampler().sample(logits.clone(), [one])[0] for _ in range(100)}
+    assert drawn == {5, 6}
