@@ -6,9 +6,7 @@ logs. It runs in a task of its own: whoever waits for it may be cancelled, the c
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable
-from datetime import UTC, datetime
 from decimal import Decimal
 
 from gateway import admission, completion_cache, metrics, request_log, usage
@@ -19,79 +17,16 @@ from gateway.exchange import CacheState, CompletionRequest
 from gateway.keys import Caller
 from gateway.models import BodyPolicy, RequestStatus
 from gateway.runtime import Runtime
+from gateway.tally import Tally
 from gateway.usage import Outcome
 from inference.errors import InferenceError, InvalidRequest, ModelLoading, Overloaded, UnknownModel
-from inference.types import (
-    Accepted,
-    Finished,
-    GenerationEvent,
-    Timings,
-    TokenChunk,
-    Usage,
-    UsageSource,
-)
+from inference.types import Usage
 from models_registry.catalog import CatalogModel
 
 logger = logging.getLogger(__name__)
 
 # Before anything was generated, a rule or a bound said no. Every other error is a failure.
 REFUSALS = (GatewayError, InvalidRequest, UnknownModel, ModelLoading, Overloaded)
-
-
-class Tally:
-    """The events of one answer, counted as they come."""
-
-    def __init__(self, *, prompt_estimate: int) -> None:
-        self.accepted: Accepted | None = None
-        self.finished: Finished | None = None
-        self.started_at = datetime.now(UTC)
-        self._prompt_estimate = prompt_estimate
-        self._tokens = 0
-        self._texts: list[str] = []
-        self._started = time.perf_counter()
-        self._first_token: float | None = None
-        self._ended: float | None = None
-
-    @property
-    def text(self) -> str:
-        return "".join(self._texts)
-
-    def add(self, event: GenerationEvent) -> None:
-        match event:
-            case TokenChunk(text=text, tokens=tokens):
-                if self._first_token is None:
-                    self._first_token = time.perf_counter()
-                self._tokens += tokens
-                self._texts.append(text)
-            case Accepted():
-                self.accepted = event
-            case Finished():
-                self.finished = event
-
-    def end(self) -> None:
-        self._ended = time.perf_counter()
-
-    def usage(self) -> Usage:
-        """What the backend says in the end; before that, what has arrived."""
-        if self.finished is not None:
-            return self.finished.usage
-        if self.accepted is None:
-            return Usage(0, 0)
-        prompt_tokens = self.accepted.prompt_tokens
-        if prompt_tokens is None:
-            return Usage(self._prompt_estimate, self._tokens, source=UsageSource.ESTIMATED)
-        return Usage(prompt_tokens, self._tokens)
-
-    def timings(self) -> Timings:
-        """The times as the gateway saw them, and the wait in the backend as that one did."""
-        return Timings(
-            queue_s=self.finished.timings.queue_s if self.finished else None,
-            ttft_s=self._since_start(self._first_token),
-            total_s=self._since_start(self._ended),
-        )
-
-    def _since_start(self, moment: float | None) -> float | None:
-        return None if moment is None else moment - self._started
 
 
 class Bill:
@@ -111,7 +46,9 @@ class Bill:
         self.caller = caller
         self.request = request
         self.prompt_estimate = prompt_estimate
-        self.tally = Tally(prompt_estimate=prompt_estimate)
+        self.tally = Tally(
+            prompt_estimate=prompt_estimate, prompts=max(1, len(request.prompts)), n=request.n
+        )
         self.model: CatalogModel | None = None
         self.cache = CacheState.BYPASS
         self.cache_key: str | None = None

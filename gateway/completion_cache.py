@@ -20,7 +20,7 @@ from gateway.models import CachedCompletion
 from inference.types import FinishReason, SamplingParams, Usage, UsageSource
 
 # Part of every key: raise it when the meaning of a stored answer changes.
-FORMAT = 1
+FORMAT = 2
 KEPT_REASONS = frozenset({FinishReason.STOP, FinishReason.LENGTH})
 MAX_TEXT_CHARACTERS = 256 * 1024
 MAX_TTL = timedelta(days=365)
@@ -35,7 +35,9 @@ REPLACED_FIELDS = (
     "created_at",
     "expires_at",
 )
-FLOAT_PARAMS = frozenset(param.name for param in fields(SamplingParams) if param.type is float)
+FLOAT_PARAMS = frozenset(
+    param.name for param in fields(SamplingParams) if param.type == float | None
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,22 +62,29 @@ class NewAnswer:
 
 
 def is_cacheable(request: CompletionRequest) -> bool:
-    return request.sampling.is_deterministic and not request.cache.no_store
+    """One text that would come out the same again; log probabilities are not kept."""
+    sampling = request.sampling
+    is_one_text = request.choices == 1 and sampling.logprobs is None
+    return is_one_text and sampling.is_deterministic and not request.cache.no_store
 
 
 def key_for(team_id: int, model: str, model_revision: str, request: CompletionRequest) -> str:
     """SHA-256 of the canonical request. Streaming and dialect do not matter to the answer."""
     sampling = {
-        name: float(value) if name in FLOAT_PARAMS else value
+        name: float(value) if name in FLOAT_PARAMS and value is not None else value
         for name, value in asdict(request.sampling).items()
     }
+    sampling["logit_bias"] = sorted(
+        (token, float(bias)) for token, bias in request.sampling.logit_bias
+    )
     canonical = {
         "format": FORMAT,
         "team": team_id,
         "model": model,
         "revision": model_revision,
         "messages": [asdict(message) for message in request.messages or ()],
-        "prompt": request.prompt,
+        "prompts": request.prompts,
+        "echo": request.echo,
         "sampling": sampling,
     }
     text = json.dumps(canonical, sort_keys=True, separators=(",", ":"))

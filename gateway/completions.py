@@ -14,16 +14,32 @@ from decimal import Decimal
 
 from django.conf import settings
 
-from gateway import completion_cache, runtime
+from gateway import choices, completion_cache, runtime
 from gateway.admission import Admission, Demand
 from gateway.billing import Bill
 from gateway.completion_cache import CachedAnswer
 from gateway.errors import ShuttingDown
-from gateway.exchange import Admitted, CacheState, Completed, CompletionEvent, CompletionRequest
+from gateway.exchange import (
+    Admitted,
+    CacheState,
+    Completed,
+    CompletionEvent,
+    CompletionRequest,
+    Prompt,
+)
 from gateway.keys import Caller
 from gateway.runtime import Runtime
 from inference.errors import BackendUnavailable, UnknownModel, UpstreamInvalidResponse
-from inference.types import Accepted, Finished, GenerationEvent, TokenChunk, Usage
+from inference.types import (
+    Accepted,
+    Finished,
+    FinishReason,
+    GenerationEvent,
+    GenerationRequest,
+    TokenChunk,
+    TokenLogprobs,
+    Usage,
+)
 from models_registry.catalog import CatalogModel
 
 CACHE_BACKEND = "cache"
@@ -35,12 +51,25 @@ BYTES_PER_TOKEN = 3
 
 
 @dataclass(frozen=True, slots=True)
+class Choice:
+    """One answer; `reason` is why it ended."""
+
+    text: str
+    reason: FinishReason
+    logprobs: tuple[TokenLogprobs, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Completion:
-    """A whole answer, for those who do not stream."""
+    """All answers to a request, for those who do not stream; there is at least one."""
 
     admitted: Admitted
-    text: str
+    choices: tuple[Choice, ...]
     completed: Completed
+
+    @property
+    def text(self) -> str:
+        return self.choices[0].text
 
 
 async def stream(
@@ -74,9 +103,23 @@ async def complete(caller: Caller, request: CompletionRequest) -> Completion:
         events = [event async for event in source]
     match events:
         case [Admitted() as admitted, *chunks, Completed() as completed]:
-            text = "".join(chunk.text for chunk in chunks if isinstance(chunk, TokenChunk))
-            return Completion(admitted, text, completed)
+            found = _choices([c for c in chunks if isinstance(c, TokenChunk)], completed)
+            return Completion(admitted, found, completed)
     raise RuntimeError("a stream that does not raise has a first and a last event")
+
+
+def _choices(chunks: list[TokenChunk], completed: Completed) -> tuple[Choice, ...]:
+    by_choice: list[list[TokenChunk]] = [[] for _ in completed.reasons]
+    for chunk in chunks:
+        by_choice[chunk.choice].append(chunk)
+    return tuple(
+        Choice(
+            "".join(chunk.text for chunk in own),
+            reason,
+            tuple(one for chunk in own for one in chunk.logprobs),
+        )
+        for own, reason in zip(by_choice, completed.reasons, strict=True)
+    )
 
 
 async def _answer(process: Runtime, bill: Bill) -> AsyncGenerator[CompletionEvent, None]:
@@ -84,12 +127,14 @@ async def _answer(process: Runtime, bill: Bill) -> AsyncGenerator[CompletionEven
     if process.is_draining:
         raise ShuttingDown
     admission = await bill.admit(_demand(bill, model))
-    async with aclosing(await _source(process, bill, model)) as events:
-        async for event in events:
-            bill.tally.add(event)
+    is_admitted = False
+    async with aclosing(choices.merged(await _sources(process, bill, model))) as events:
+        async for choice, event in events:
+            bill.tally.add(event, choice)
             match event:
-                case Accepted():
-                    yield _admitted(bill, model, event.backend, admission)
+                case Accepted() if not is_admitted:
+                    is_admitted = True
+                    yield _admitted(bill, model, event, admission)
                 case TokenChunk():
                     yield event
     finished = bill.tally.finished
@@ -98,7 +143,8 @@ async def _answer(process: Runtime, bill: Bill) -> AsyncGenerator[CompletionEven
     bill.finish()
     # The books are closed before the last event: who has seen it can see them.
     await bill.close()
-    yield Completed(finished.reason, finished.usage, is_cached=bill.is_replay)
+    first, *others = bill.tally.reasons
+    yield Completed(first, finished.usage, is_cached=bill.is_replay, others=tuple(others))
 
 
 def _visible_model(process: Runtime, bill: Bill) -> CatalogModel:
@@ -113,7 +159,7 @@ def _demand(bill: Bill, model: CatalogModel) -> Demand:
     """The most that the request can use: its prompt and its output ceiling."""
     request = bill.request
     ceiling = request.sampling.max_tokens or settings.DEFAULT_TOKEN_RESERVE
-    most = Usage(bill.prompt_estimate, ceiling)
+    most = Usage(bill.prompt_estimate, ceiling * request.choices)
     return Demand(
         caller=bill.caller,
         model=model.name,
@@ -123,32 +169,34 @@ def _demand(bill: Bill, model: CatalogModel) -> Demand:
     )
 
 
-def _admitted(bill: Bill, model: CatalogModel, backend: str, admission: Admission) -> Admitted:
+def _admitted(
+    bill: Bill, model: CatalogModel, accepted: Accepted, admission: Admission
+) -> Admitted:
     return Admitted(
         request_id=bill.request.request_id,
         model=model.name,
-        backend=backend,
+        backend=accepted.backend,
         cache=bill.cache,
         created=bill.tally.started_at,
         requests=admission.requests,
         tokens=admission.tokens,
+        prompt_tokens=accepted.prompt_tokens if len(bill.request.prompts) < 2 else None,
     )
 
 
-async def _source(
+async def _sources(
     process: Runtime, bill: Bill, model: CatalogModel
-) -> AsyncGenerator[GenerationEvent, None]:
-    """The cached answer, else what a backend generates; raises ModelLoading and the like."""
+) -> list[AsyncGenerator[GenerationEvent, None]]:
+    """The cached answer, else what backends generate; raises ModelLoading and the like."""
     if answer := await _cached(bill, model):
-        return _replay(answer)
-    return _generate(process, bill, model)
+        return [_replay(answer)]
+    return [_generate(process, bill, model, one) for one in bill.request.for_model(model.name)]
 
 
 async def _generate(
-    process: Runtime, bill: Bill, model: CatalogModel
+    process: Runtime, bill: Bill, model: CatalogModel, request: GenerationRequest
 ) -> AsyncGenerator[GenerationEvent, None]:
     """Wait for the model to be loaded, again where it was unloaded just as it was asked."""
-    request = bill.request.for_model(model.name)
     give_up_at = time.monotonic() + settings.LOAD_WAIT_S
     has_begun = False
     while True:
@@ -196,11 +244,17 @@ async def _replay(answer: CachedAnswer) -> AsyncGenerator[GenerationEvent, None]
 
 
 def estimate_prompt(request: CompletionRequest) -> int:
-    """Tokens of the prompt, rather too many than too few: what is not used is given back."""
+    """Tokens of all prompts, rather too many than too few: what is not used is given back."""
     if request.messages is None:
-        return math.ceil(_size(request.prompt or "") / BYTES_PER_TOKEN)
+        return sum(_estimate(prompt) for prompt in request.prompts)
     size = sum(_size(message.content) for message in request.messages)
     return math.ceil(size / BYTES_PER_TOKEN) + TOKENS_PER_MESSAGE * (len(request.messages) + 1)
+
+
+def _estimate(prompt: Prompt) -> int:
+    if isinstance(prompt, tuple):
+        return len(prompt)
+    return math.ceil(_size(prompt) / BYTES_PER_TOKEN)
 
 
 def _size(text: str) -> int:

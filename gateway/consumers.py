@@ -21,12 +21,12 @@ from gateway import completions, keys
 from gateway.api import errors
 from gateway.api.authentication import presented_key
 from gateway.api.client import Receive
-from gateway.api.generate import ending
+from gateway.api.generate import ending, written_token
 from gateway.api.json_body import parse_object, show, validate
 from gateway.api.request import Scope, new_request_id, peer_address
 from gateway.api.schemas import SocketGenerateBody, refuse_unsupported
 from gateway.errors import BadRequest, BodyTooLarge, MissingKey, RateLimited
-from gateway.exchange import CacheControl, Completed, CompletionRequest
+from gateway.exchange import Admitted, CacheControl, Completed, CompletionRequest
 from gateway.keys import Caller
 from inference.types import FinishReason, TokenChunk
 
@@ -39,14 +39,16 @@ class _Sent:
     """What a request has got so far: all there is to tell of one that is cancelled."""
 
     tokens: int = 0
+    prompt_tokens: int | None = None
 
     def ending(self) -> dict[str, Any]:
+        prompt = self.prompt_tokens
         return {
             "finish_reason": FinishReason.ABORT.value,
             "usage": {
-                "prompt_tokens": None,
+                "prompt_tokens": prompt,
                 "completion_tokens": self.tokens,
-                "total_tokens": None,
+                "total_tokens": None if prompt is None else prompt + self.tokens,
                 "cached_tokens": None,
             },
             "cached": False,
@@ -129,7 +131,7 @@ class GenerateConsumer(AsyncWebsocketConsumer):
     async def _generate(self, message: Mapping[str, Any]) -> None:
         caller = await keys.averify(self._key)
         caller.check(endpoint=ENDPOINT, address=peer_address(self.scope))
-        refuse_unsupported(message)
+        refuse_unsupported(SocketGenerateBody, message)
         body = validate(SocketGenerateBody, message)
         self._check_room(body.id)
         wish = body.addressed(
@@ -179,10 +181,12 @@ class GenerateConsumer(AsyncWebsocketConsumer):
         completed: Completed | None = None
         async with aclosing(completions.stream(caller, wish)) as events:
             async for event in events:
-                if isinstance(event, TokenChunk):
+                if isinstance(event, Admitted):
+                    sent.prompt_tokens = event.prompt_tokens
+                elif isinstance(event, TokenChunk):
                     sent.tokens += event.tokens
-                    if event.text:
-                        await self._say(type="token", id=id, index=event.index, text=event.text)
+                    if written := written_token(event):
+                        await self._say(type="token", id=id, **written)
                 elif isinstance(event, Completed):
                     completed = event
         if completed is None:

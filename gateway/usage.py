@@ -143,7 +143,10 @@ def _write_log(outcome: Outcome) -> None:
 def _write_body(outcome: Outcome) -> None:
     is_full = outcome.caller.body_policy == BodyPolicy.FULL
     request = outcome.request
-    messages = request.messages or (Message("prompt", request.prompt or ""),)
+    messages = request.messages or tuple(
+        Message("prompt", prompt if isinstance(prompt, str) else " ".join(map(str, prompt)))
+        for prompt in request.prompts
+    )
     RequestBody.objects.create(
         request_id=request.request_id,
         prompt=[

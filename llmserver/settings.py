@@ -121,6 +121,9 @@ SPECTACULAR_SETTINGS = {
     "SCHEMA_PATH_PREFIX": "/v1/",
     # The first version that knows the null type, which optional fields have.
     "OAS_VERSION": "3.1.1",
+    "ENUM_NAME_OVERRIDES": {
+        "FinishReasonEnum": ["stop", "length", "content_filter", "tool_calls"],
+    },
     "APPEND_COMPONENTS": {"securitySchemes": {"ApiKey": {"type": "http", "scheme": "bearer"}}},
 }
 LOGIN_REDIRECT_URL = "/admin/"

@@ -10,10 +10,13 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from gateway.api.completion_body import CompletionBody
 from gateway.api.schemas import ChatCompletionBody, GenerateBody
 
 EXAMPLE_ID = "req_5f0c1f6e9a0b4c6d8e2f3a4b5c6d7e8f"
 MESSAGES = [{"role": "user", "content": "What is the capital of France?"}]
+ASKED = {"model": "demo", "messages": MESSAGES}
+PROMPTED = {"model": "demo", "prompt": "The capital of France is"}
 
 
 class Document(BaseModel):
@@ -46,10 +49,25 @@ class AssistantMessage(Document):
     refusal: None
 
 
+class Likely(Document):
+    token: str
+    bytes: list[int] | None = Field(description="The token's own, which may be half a character.")
+    logprob: float | None
+
+
+class ChatTokenLogprobs(Likely):
+    top_logprobs: list[Likely]
+
+
+class ChatLogprobs(Document):
+    content: list[ChatTokenLogprobs]
+    refusal: None
+
+
 class ChatChoice(Document):
     index: int
     message: AssistantMessage
-    logprobs: None
+    logprobs: ChatLogprobs | None
     finish_reason: Literal["stop", "length", "content_filter", "tool_calls"]
 
 
@@ -59,6 +77,30 @@ class ChatCompletion(Document):
     created: int = Field(description="Seconds since 1970, UTC.")
     model: str
     choices: list[ChatChoice]
+    usage: ChatUsage
+    system_fingerprint: str | None
+
+
+class TextLogprobs(Document):
+    tokens: list[str]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float | None] | None]
+    text_offset: list[int]
+
+
+class TextChoice(Document):
+    index: int
+    text: str
+    logprobs: TextLogprobs | None
+    finish_reason: Literal["stop", "length", "content_filter", "tool_calls"]
+
+
+class TextCompletion(Document):
+    id: str
+    object: Literal["text_completion"]
+    created: int = Field(description="Seconds since 1970, UTC.")
+    model: str
+    choices: list[TextChoice] = Field(description="Prompt by prompt, `n` of each.")
     usage: ChatUsage
     system_fingerprint: str | None
 
@@ -74,6 +116,9 @@ class Generated(Document):
     id: str = Field(description="The request's id, as in the x-request-id header.")
     model: str
     text: str
+    logprobs: list[ChatTokenLogprobs] = Field(
+        default_factory=list, description="Only there if asked for."
+    )
     finish_reason: Literal["stop", "length", "content_filter", "tool_calls", "abort"]
     usage: GenerateUsage
     cached: bool = Field(description="Whether the completion cache answered.")
@@ -148,6 +193,19 @@ CHAT_CHUNKS = (
     'data: {"id":"chatcmpl-5f0c…","object":"chat.completion.chunk",…,"choices":[{"index":0,'
     '"delta":{"content":"Paris"},"logprobs":null,"finish_reason":null}]}\n\ndata: [DONE]\n\n'
 )
+TEXT_ANSWER = {
+    "id": EXAMPLE_ID.replace("req_", "cmpl-"),
+    "object": "text_completion",
+    "created": 1767225600,
+    "model": "demo",
+    "choices": [{"index": 0, "text": " Paris.", "logprobs": None, "finish_reason": "stop"}],
+    "usage": {**USAGE, **DETAILS},
+    "system_fingerprint": None,
+}
+TEXT_CHUNKS = (
+    'data: {"id":"cmpl-5f0c…","object":"text_completion",…,"choices":[{"index":0,'
+    '"text":" Paris","logprobs":null,"finish_reason":null}]}\n\ndata: [DONE]\n\n'
+)
 GENERATE_EVENTS = (
     'data: {"index":0,"text":"Paris"}\n\n'
     'data: {"id":"req_5f0c…","model":"demo","finish_reason":"stop","usage":{…},"cached":false}'
@@ -177,9 +235,12 @@ GENERATION_ERRORS = (400, 401, 403, 404, 413, 415, 429, 502, 503, 504)
 
 
 def _generation(
-    body: type[BaseModel], answer: type[BaseModel], example: dict[str, Any], stream: str
+    body: type[BaseModel],
+    answer: type[BaseModel],
+    example: dict[str, Any],
+    stream: str,
+    asked: dict[str, Any],
 ) -> dict[str, Any]:
-    asked = {"model": "demo", "messages": MESSAGES}
     streamed = OpenApiExample(
         "A stream", stream, response_only=True, media_type="text/event-stream"
     )
@@ -214,7 +275,18 @@ CHAT_COMPLETIONS: dict[str, Any] = {
         "supported are refused by name; unknown ones are ignored."
     ),
     "tags": ["OpenAI"],
-    **_generation(ChatCompletionBody, ChatCompletion, CHAT_ANSWER, CHAT_CHUNKS),
+    **_generation(ChatCompletionBody, ChatCompletion, CHAT_ANSWER, CHAT_CHUNKS, ASKED),
+}
+COMPLETIONS: dict[str, Any] = {
+    "operation_id": "create_completion",
+    "summary": "Continue one or many prompts, as the OpenAI API does",
+    "description": (
+        "Prompts are text or token ids and are used as they are, without a chat template. All "
+        "prompts and their `n` answers run at once and count as one request; `usage` is their "
+        "sum, with each prompt once. `suffix` is not supported."
+    ),
+    "tags": ["OpenAI"],
+    **_generation(CompletionBody, TextCompletion, TEXT_ANSWER, TEXT_CHUNKS, PROMPTED),
 }
 GENERATE: dict[str, Any] = {
     "operation_id": "generate",
@@ -224,7 +296,7 @@ GENERATE: dict[str, Any] = {
         "The same over a WebSocket, many requests at once: `/ws/generate`."
     ),
     "tags": ["LLM Server"],
-    **_generation(GenerateBody, Generated, GENERATED, GENERATE_EVENTS),
+    **_generation(GenerateBody, Generated, GENERATED, GENERATE_EVENTS, ASKED),
 }
 MODELS: dict[str, Any] = {
     "operation_id": "list_models",

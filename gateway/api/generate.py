@@ -2,10 +2,11 @@
 
 from typing import Any
 
+from gateway.api.logprobs import token_logprobs
 from gateway.api.streaming import data
 from gateway.completions import Completion
 from gateway.exchange import Admitted, Completed
-from inference.types import TokenChunk, Usage
+from inference.types import TokenChunk, TokenLogprobs, Usage
 
 
 def generated(completion: Completion) -> dict[str, Any]:
@@ -13,6 +14,7 @@ def generated(completion: Completion) -> dict[str, Any]:
         "id": completion.admitted.request_id,
         "model": completion.admitted.model,
         "text": completion.text,
+        **_written_logprobs(completion.choices[0].logprobs),
         **ending(completion.completed),
     }
 
@@ -34,6 +36,17 @@ def usage(used: Usage) -> dict[str, Any]:
     }
 
 
+def written_token(chunk: TokenChunk) -> dict[str, Any]:
+    """A piece of text, and its log probabilities if asked for; empty where there is neither."""
+    if not (chunk.text or chunk.logprobs):
+        return {}
+    return {"index": chunk.index, "text": chunk.text, **_written_logprobs(chunk.logprobs)}
+
+
+def _written_logprobs(logprobs: tuple[TokenLogprobs, ...]) -> dict[str, Any]:
+    return {"logprobs": [token_logprobs(one) for one in logprobs]} if logprobs else {}
+
+
 class TextEvents:
     """The dialect of /v1/generate: a piece of text per event, and in the last one how it ended."""
 
@@ -45,7 +58,8 @@ class TextEvents:
         return b""
 
     def token(self, chunk: TokenChunk) -> bytes:
-        return data({"index": chunk.index, "text": chunk.text}) if chunk.text else b""
+        written = written_token(chunk)
+        return data(written) if written else b""
 
     def closing(self, completed: Completed) -> bytes:
         return data({**self._head, **ending(completed)})

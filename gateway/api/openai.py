@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from gateway.api.logprobs import chat_logprobs
 from gateway.api.streaming import data, encode
-from gateway.completions import Completion
+from gateway.completions import Choice, Completion
 from gateway.exchange import Admitted, Completed
 from inference.types import FinishReason, TokenChunk, Usage
 from models_registry.catalog import CatalogModel
@@ -18,22 +19,23 @@ def completion_id(request_id: str) -> str:
 
 def chat_completion(completion: Completion) -> dict[str, Any]:
     admitted, completed = completion.admitted, completion.completed
-    message = {"role": "assistant", "content": completion.text, "refusal": None}
     return {
         "id": completion_id(admitted.request_id),
         "object": "chat.completion",
         "created": int(admitted.created.timestamp()),
         "model": admitted.model,
-        "choices": [
-            {
-                "index": 0,
-                "message": message,
-                "logprobs": None,
-                "finish_reason": finish_reason(completed.reason),
-            }
-        ],
+        "choices": [_chat_choice(n, choice) for n, choice in enumerate(completion.choices)],
         "usage": usage(completed.usage),
         "system_fingerprint": None,
+    }
+
+
+def _chat_choice(index: int, choice: Choice) -> dict[str, Any]:
+    return {
+        "index": index,
+        "message": {"role": "assistant", "content": choice.text, "refusal": None},
+        "logprobs": chat_logprobs(choice.logprobs) if choice.logprobs else None,
+        "finish_reason": finish_reason(choice.reason),
     }
 
 
@@ -70,10 +72,11 @@ def model(entry: CatalogModel) -> dict[str, Any]:
 class ChatChunks:
     """The dialect of /v1/chat/completions; with `wants_usage` the last chunk counts the tokens."""
 
-    def __init__(self, *, wants_usage: bool) -> None:
+    def __init__(self, *, wants_usage: bool, choices: int = 1) -> None:
         self._wants_usage = wants_usage
+        self._choices = range(choices)
         self._frame: dict[str, Any] = {}
-        self._before_text = self._after_text = b""
+        self._templates: list[tuple[bytes, bytes]] = []
 
     def opening(self, admitted: Admitted) -> bytes:
         self._frame = {
@@ -85,23 +88,39 @@ class ChatChunks:
         }
         # Nearly all chunks differ in their text alone, so the rest is written once.
         marker = b'"\\u0000"'
-        template = self._chunk({"content": "\0"})
-        self._before_text, _, self._after_text = template.partition(marker)
-        return self._chunk({"role": "assistant", "content": "", "refusal": None})
+        for choice in self._choices:
+            before, _, after = self._chunk(choice, {"content": "\0"}).partition(marker)
+            self._templates.append((before, after))
+        first = {"role": "assistant", "content": "", "refusal": None}
+        return b"".join(self._chunk(choice, first) for choice in self._choices)
 
     def token(self, chunk: TokenChunk) -> bytes:
+        if chunk.logprobs:
+            logprobs = chat_logprobs(chunk.logprobs)
+            return self._chunk(chunk.choice, {"content": chunk.text}, logprobs=logprobs)
         if not chunk.text:
             return b""
-        return b"%b%b%b" % (self._before_text, encode(chunk.text), self._after_text)
+        before, after = self._templates[chunk.choice]
+        return b"%b%b%b" % (before, encode(chunk.text), after)
 
     def closing(self, completed: Completed) -> bytes:
-        last = self._chunk({}, finish_reason(completed.reason))
+        last = b"".join(
+            self._chunk(choice, {}, reason=finish_reason(reason))
+            for choice, reason in enumerate(completed.reasons)
+        )
         if self._wants_usage:
             last += data({**self._frame, "choices": [], "usage": usage(completed.usage)})
         return last
 
-    def _chunk(self, delta: dict[str, Any], reason: str | None = None) -> bytes:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
+    def _chunk(
+        self,
+        index: int,
+        delta: dict[str, Any],
+        *,
+        logprobs: dict[str, Any] | None = None,
+        reason: str | None = None,
+    ) -> bytes:
+        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
         chunk = {**self._frame, "choices": [choice]}
         if self._wants_usage:
             chunk["usage"] = None

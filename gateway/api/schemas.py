@@ -1,7 +1,7 @@
 """The bodies that callers may send, and what they become: a `CompletionRequest` in no dialect.
 
-Types are strict: text is not taken for a number. Fields that we do not know are ignored, but not
-those that would change the answer: see `UNSUPPORTED`.
+Fields that we do not know are ignored, but not those that would change the answer: see
+`UNSUPPORTED`.
 """
 
 from abc import ABC, abstractmethod
@@ -11,43 +11,29 @@ from typing import Annotated, Any, Self
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
     StringConstraints,
-    WithJsonSchema,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
 from gateway.api.content import Content, Role
 from gateway.api.json_body import Form, parse_object, show, validate
+from gateway.api.sampling_body import MAX_CHOICES, Body, Logprobs, SamplingBody
 from gateway.errors import BadRequest
-from gateway.exchange import CacheControl, CompletionRequest
-from inference.types import Message, SamplingParams
+from gateway.exchange import CacheControl, CompletionRequest, Prompt
+from inference.types import Message
 
 MAX_MESSAGES = 4096
-MAX_STOP_LENGTH = 256
 MAX_MODEL_LENGTH = 256
 MAX_ID_LENGTH = 128
 
-SAMPLING_FIELDS = {
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "presence_penalty",
-    "frequency_penalty",
-    "seed",
-}
 UNSUPPORTED: Mapping[str, tuple[Any, ...]] = {
     "n": (1,),
     "best_of": (1,),
     "echo": (False,),
     "suffix": ("",),
-    "logprobs": (False,),
     "top_logprobs": (0,),
-    "logit_bias": ({},),
     "tools": ([],),
     "tool_choice": ("none", "auto"),
     "functions": ([],),
@@ -58,18 +44,23 @@ UNSUPPORTED: Mapping[str, tuple[Any, ...]] = {
     "prediction": (),
     "web_search_options": (),
 }
-"""Fields of the OpenAI API that are refused, but for null and the values that change nothing."""
+"""Fields of the OpenAI API that are refused, but for null and the values that change nothing.
+
+A form that has such a field takes it.
+"""
 
 
 def parse(form: type[Form], body: bytes) -> Form:
     """Raises BadRequest for the first thing that is wrong."""
     content = parse_object(body)
-    refuse_unsupported(content)
+    refuse_unsupported(form, content)
     return validate(form, content)
 
 
-def refuse_unsupported(content: Mapping[str, Any]) -> None:
+def refuse_unsupported(form: type[BaseModel], content: Mapping[str, Any]) -> None:
     for name, harmless in UNSUPPORTED.items():
+        if name in form.model_fields:
+            continue
         value = content.get(name)
         # True equals 1, but is no number here.
         if value is None or any(value == one and type(value) is type(one) for one in harmless):
@@ -79,10 +70,6 @@ def refuse_unsupported(content: Mapping[str, Any]) -> None:
             param=name,
             code="unsupported_parameter",
         )
-
-
-def _as_list(value: object) -> object:
-    return [value] if isinstance(value, str) else value
 
 
 def _printable(value: str) -> str:
@@ -95,25 +82,6 @@ def _printable(value: str) -> str:
 ModelName = Annotated[
     str, StringConstraints(min_length=1, max_length=MAX_MODEL_LENGTH), AfterValidator(_printable)
 ]
-StopText = Annotated[str, StringConstraints(min_length=1, max_length=MAX_STOP_LENGTH)]
-StopList = Annotated[
-    Annotated[list[StopText], Field(max_length=4)] | None,
-    BeforeValidator(_as_list),
-    WithJsonSchema(
-        {
-            "description": "Up to four texts; generation stops before any of them.",
-            "anyOf": [
-                {"type": "string"},
-                {"type": "array", "items": {"type": "string"}, "maxItems": 4},
-                {"type": "null"},
-            ],
-        }
-    ),
-]
-
-
-class Body(BaseModel):
-    model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
 
 
 class ChatMessage(Body):
@@ -147,28 +115,12 @@ class StreamOptions(Body):
     include_usage: bool | None = None
 
 
-class Generation(Body, ABC):
+class Generation(SamplingBody, ABC):
     """What all bodies that ask for text have in common; null is the default everywhere."""
 
     model: ModelName = Field(description="A model's name or alias, see /v1/models.")
-    max_tokens: Annotated[int | None, Field(ge=1, le=2**31 - 1)] = None
-    temperature: Annotated[float | None, Field(ge=0, le=2, description="0 is greedy.")] = None
-    top_p: Annotated[float | None, Field(ge=0, le=1)] = None
-    top_k: Annotated[int | None, Field(ge=0, le=2**31 - 1, description="0 means all.")] = None
-    min_p: Annotated[float | None, Field(ge=0, le=1)] = None
-    presence_penalty: Annotated[float | None, Field(ge=-2, le=2)] = None
-    frequency_penalty: Annotated[float | None, Field(ge=-2, le=2)] = None
-    seed: Annotated[int | None, Field(ge=-(2**63), le=2**63 - 1)] = None
-    stop: StopList = None
     stream: bool | None = Field(default=None, description="Answer as server-sent events.")
     cache: CacheBody | None = None
-
-    def sampling(self) -> SamplingParams:
-        given = self.model_dump(include=SAMPLING_FIELDS, exclude_none=True)
-        return SamplingParams(max_tokens=self.output_limit(), stop=tuple(self.stop or ()), **given)
-
-    def output_limit(self) -> int | None:
-        return self.max_tokens
 
     def cache_control(self, by_header: CacheControl) -> CacheControl:
         """The stricter of body and header; the body's time to live wins."""
@@ -189,7 +141,9 @@ class Generation(Body, ABC):
             endpoint=endpoint,
             model=self.model,
             messages=self.chat(),
-            prompt=self.plain_prompt(),
+            prompts=self.prompts(),
+            n=self.answers(),
+            echo=self.wants_echo(),
             sampling=self.sampling(),
             cache=self.cache_control(by_header),
             is_stream=bool(self.stream),
@@ -197,10 +151,17 @@ class Generation(Body, ABC):
 
     @abstractmethod
     def chat(self) -> tuple[Message, ...] | None:
-        """The messages; None where there is a prompt instead."""
+        """The messages; None where there are prompts instead."""
 
-    def plain_prompt(self) -> str | None:
-        return None
+    def prompts(self) -> tuple[Prompt, ...]:
+        return ()
+
+    def answers(self) -> int:
+        """To each prompt."""
+        return 1
+
+    def wants_echo(self) -> bool:
+        return False
 
 
 Messages = Annotated[
@@ -213,7 +174,18 @@ class ChatCompletionBody(Generation):
 
     messages: Messages
     max_completion_tokens: Annotated[int | None, Field(ge=1, le=2**31 - 1)] = None
+    n: Annotated[int | None, Field(ge=1, le=MAX_CHOICES, description="Answers.")] = None
+    logprobs: bool | None = None
+    top_logprobs: Logprobs | None = None
     stream_options: StreamOptions | None = None
+
+    @model_validator(mode="after")
+    def _logprobs_first(self) -> Self:
+        if self.top_logprobs and not self.logprobs:
+            raise PydanticCustomError(
+                "needs_logprobs", "It needs 'logprobs': true", {"at": "top_logprobs"}
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_limit(self) -> Self:
@@ -233,6 +205,12 @@ class ChatCompletionBody(Generation):
     def output_limit(self) -> int | None:
         return self.max_tokens or self.max_completion_tokens
 
+    def wanted_logprobs(self) -> int | None:
+        return self.top_logprobs or 0 if self.logprobs else None
+
+    def answers(self) -> int:
+        return self.n or 1
+
     def chat(self) -> tuple[Message, ...]:
         return tuple(message.to_message() for message in self.messages)
 
@@ -242,6 +220,9 @@ class GenerateBody(Generation):
 
     prompt: Annotated[str | None, Field(min_length=1)] = None
     messages: Messages | None = None
+    logprobs: Annotated[
+        Logprobs | None, Field(description="Likeliest tokens to tell with each token.")
+    ] = None
 
     @model_validator(mode="after")
     def _one_input(self) -> Self:
@@ -258,8 +239,11 @@ class GenerateBody(Generation):
     def chat(self) -> tuple[Message, ...] | None:
         return tuple(m.to_message() for m in self.messages) if self.messages is not None else None
 
-    def plain_prompt(self) -> str | None:
-        return self.prompt
+    def prompts(self) -> tuple[Prompt, ...]:
+        return () if self.prompt is None else (self.prompt,)
+
+    def wanted_logprobs(self) -> int | None:
+        return self.logprobs
 
 
 class SocketGenerateBody(GenerateBody):

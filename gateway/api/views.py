@@ -8,8 +8,9 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.views import APIView
 
 from gateway import completions, runtime
-from gateway.api import documentation, generate, headers, openai
+from gateway.api import documentation, generate, headers, openai, text_completions
 from gateway.api.answers import Answer, json_answer
+from gateway.api.completion_body import CompletionBody
 from gateway.api.request import DataPlaneRequest
 from gateway.api.schemas import (
     ChatCompletionBody,
@@ -57,11 +58,27 @@ class ChatCompletions(DataPlaneView):
         body = parse(ChatCompletionBody, request.content)
         wish = _wish(body, request, self.endpoint)
         if wish.is_stream:
-            dialect = openai.ChatChunks(wants_usage=body.wants_usage)
+            dialect = openai.ChatChunks(wants_usage=body.wants_usage, choices=wish.choices)
             return await event_stream(request.caller, wish, dialect)
         completion = await completions.complete(request.caller, wish)
         return json_answer(
             openai.chat_completion(completion), headers.of_admitted(completion.admitted)
+        )
+
+
+class Completions(DataPlaneView):
+    endpoint = "/v1/completions"
+
+    @extend_schema(**documentation.COMPLETIONS)
+    async def post(self, request: DataPlaneRequest) -> Answer | EventStream:
+        body = parse(CompletionBody, request.content)
+        wish = _wish(body, request, self.endpoint)
+        if wish.is_stream:
+            dialect = text_completions.TextChunks(wants_usage=body.wants_usage)
+            return await event_stream(request.caller, wish, dialect)
+        completion = await completions.complete(request.caller, wish)
+        return json_answer(
+            text_completions.text_completion(completion), headers.of_admitted(completion.admitted)
         )
 
 

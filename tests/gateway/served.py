@@ -41,7 +41,8 @@ def make_lazy_model(name: str = "lazy", **fields: Any) -> Model:
 
 
 def make_request(**fields: Any) -> CompletionRequest:
-    fields.setdefault("prompt", None if "messages" in fields else "one two three")
+    prompt = fields.pop("prompt", None if "messages" in fields else "one two three")
+    fields.setdefault("prompts", () if prompt is None else (prompt,))
     return CompletionRequest(
         **{
             "request_id": f"req_{uuid4().hex}",

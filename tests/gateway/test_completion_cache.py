@@ -134,7 +134,7 @@ async def test_it_does_not_keep_the_answer_of(alice: Persona, changes: dict[str,
 
 async def test_it_stays_within_its_bound_and_forgets_the_oldest(alice: Persona, settings) -> None:
     settings.CACHE_MAX_ENTRIES = 3
-    keys = [await store(alice, prompt=str(number), messages=None) for number in range(5)]
+    keys = [await store(alice, prompts=(str(number),), messages=None) for number in range(5)]
     found = [await completion_cache.lookup(key, alice.caller) is not None for key in keys]
     assert found == [False, False, True, True, True]
 
@@ -142,12 +142,12 @@ async def test_it_stays_within_its_bound_and_forgets_the_oldest(alice: Persona, 
 async def test_expired_answers_leave_before_the_oldest(alice: Persona, settings) -> None:
     settings.CACHE_MAX_ENTRIES = 2
     oldest = await store(alice)
-    expired = await store(alice, prompt="x", messages=None)
+    expired = await store(alice, prompts=("x",), messages=None)
     past = timezone.now() - timedelta(days=1)
     await CachedCompletion.objects.filter(cache_key=expired).aupdate(
         created_at=past, expires_at=past + timedelta(hours=1)
     )
-    await store(alice, prompt="y", messages=None)
+    await store(alice, prompts=("y",), messages=None)
     assert await completion_cache.lookup(oldest, alice.caller) is not None
 
 
@@ -155,7 +155,7 @@ async def test_pinned_answers_make_no_room(alice: Persona, settings) -> None:
     settings.CACHE_MAX_ENTRIES = 1
     pinned = await store(alice)
     await CachedCompletion.objects.aupdate(is_pinned=True)
-    await store(alice, prompt="x", messages=None)
+    await store(alice, prompts=("x",), messages=None)
     assert [row.cache_key async for row in CachedCompletion.objects.all()] == [pinned]
 
 
@@ -165,14 +165,23 @@ async def test_pinned_answers_make_no_room(alice: Persona, settings) -> None:
         (SamplingParams(temperature=0), True),
         (SamplingParams(temperature=0.7, seed=1), True),
         (SamplingParams(temperature=0.7), False),
+        (SamplingParams(), False),
+        (SamplingParams(temperature=0, logprobs=0), False),
     ],
-    ids=["greedy", "seeded", "random"],
+    ids=["greedy", "seeded", "random", "unset", "logprobs"],
 )
 def test_it_keeps_only_what_is_deterministic(sampling: SamplingParams, expected: bool) -> None:
     assert completion_cache.is_cacheable(request(sampling=sampling)) is expected
 
 
-OTHER_VALUES = SamplingParams(0.5, 0.5, 5, 0.5, 0.5, 0.5, 5, 5, ("end",))
+def test_it_keeps_no_request_for_several_answers() -> None:
+    assert not completion_cache.is_cacheable(request(n=2))
+
+
+OTHER_VALUES = SamplingParams(
+    *(0.5, 0.5, 5, 0.5, 0.5, 0.5, 0.5, 0.5, ((5, 1.0),), 5, 5, 5),
+    *(("end",), (5,), True, 5),
+)
 
 
 @pytest.mark.parametrize("name", [param.name for param in fields(SamplingParams)])
@@ -188,9 +197,11 @@ def test_every_sampling_parameter_is_part_of_the_key(name: str) -> None:
         key_for(revision="r2"),
         key_for(messages=(Message("system", "hi"),)),
         key_for(messages=(Message("user", "hi"), Message("user", ""))),
-        key_for(prompt="hi", messages=None),
+        key_for(prompts=("hi",), messages=None),
+        key_for(prompts=((1, 2),), messages=None),
+        key_for(echo=True),
     ],
-    ids=["team", "revision", "role", "messages", "prompt"],
+    ids=["team", "revision", "role", "messages", "prompt", "token ids", "echo"],
 )
 def test_what_changes_the_answer_changes_the_key(other: str) -> None:
     assert other != key_for()

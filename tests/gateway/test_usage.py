@@ -26,7 +26,7 @@ from tests.personas import Persona
 async def record(someone: Persona, request_id: str = "req_1", **changes: Any) -> None:
     request = changes.pop("request", REQUEST)
     request = CompletionRequest(
-        request_id, request.endpoint, request.model, request.messages, request.prompt
+        request_id, request.endpoint, request.model, request.messages, request.prompts
     )
     await usage.record(make_outcome(caller=someone.caller, request=request, **changes))
 

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gateway.api.completion_body import CompletionBody
 from gateway.api.schemas import ChatCompletionBody, parse
 from gateway.errors import BadRequest
 from inference.errors import PromptTooLong
@@ -60,13 +61,34 @@ BAD_FIELDS = [
         "messages[0].content[0].text",
     ),
     ({"messages": [{**USER, "tool_calls": [1]}]}, UNSUPPORTED, "messages[0].tool_calls"),
-    ({"n": 2}, UNSUPPORTED, "n"),
-    ({"n": True}, UNSUPPORTED, "n"),
-    ({"logprobs": True}, UNSUPPORTED, "logprobs"),
+    ({"n": 0}, INVALID, "n"),
+    ({"n": 129}, INVALID, "n"),
+    ({"n": True}, INVALID, "n"),
+    ({"best_of": 2}, UNSUPPORTED, "best_of"),
+    ({"echo": True}, UNSUPPORTED, "echo"),
+    ({"logprobs": 1}, INVALID, "logprobs"),
+    ({"logprobs": True, "top_logprobs": 21}, INVALID, "top_logprobs"),
+    ({"top_logprobs": 2}, INVALID, "top_logprobs"),
+    ({"typical_p": 0}, INVALID, "typical_p"),
+    ({"repetition_penalty": 0}, INVALID, "repetition_penalty"),
+    ({"repetition_penalty": -1}, INVALID, "repetition_penalty"),
+    ({"min_tokens": -1}, INVALID, "min_tokens"),
+    ({"min_tokens": 5, "max_tokens": 4}, INVALID, "min_tokens"),
+    ({"ignore_eos": 1}, INVALID, "ignore_eos"),
+    ({"stop_token_ids": [1] * 65}, INVALID, "stop_token_ids"),
+    ({"stop_token_ids": [-1]}, INVALID, "stop_token_ids[0]"),
+    ({"stop_token_ids": ["a"]}, INVALID, "stop_token_ids[0]"),
     ({"tools": [{}]}, UNSUPPORTED, "tools"),
     ({"tool_choice": "required"}, UNSUPPORTED, "tool_choice"),
     ({"response_format": {"type": "json_object"}}, UNSUPPORTED, "response_format"),
-    ({"logit_bias": {"1": 1}}, UNSUPPORTED, "logit_bias"),
+    ({"logit_bias": {"1": 101}}, INVALID, "logit_bias.1"),
+    ({"logit_bias": {"1": "much"}}, INVALID, "logit_bias.1"),
+    ({"logit_bias": {"word": 1}}, INVALID, "logit_bias"),
+    ({"logit_bias": {"-1": 1}}, INVALID, "logit_bias"),
+    ({"logit_bias": {"01": 1}}, INVALID, "logit_bias"),
+    ({"logit_bias": {"9" * 5000: 1}}, INVALID, "logit_bias"),
+    ({"logit_bias": {str(n): 1 for n in range(301)}}, INVALID, "logit_bias"),
+    ({"logit_bias": []}, INVALID, "logit_bias"),
 ]
 BAD_BODIES = [
     b"",
@@ -89,6 +111,8 @@ json_values = st.recursive(
 FIELDS = (
     *("model", "messages", "prompt", "temperature", "top_p", "max_tokens", "seed", "stop"),
     *("stream", "stream_options", "cache", "n", "tools", "response_format", "logit_bias"),
+    *("typical_p", "repetition_penalty", "min_tokens", "ignore_eos", "stop_token_ids"),
+    *("logprobs", "top_logprobs", "echo", "best_of", "suffix"),
 )
 bodies = st.dictionaries(st.sampled_from(FIELDS), json_values)
 messages = st.lists(
@@ -158,7 +182,39 @@ async def test_an_unknown_model_is_not_found(client: AsgiClient):
     )
 
 
-@pytest.mark.parametrize("path", [CHAT, "/v1/generate"])
+BAD_PROMPTS = [
+    ({"prompt": 3}, INVALID, "prompt"),
+    ({"prompt": []}, INVALID, "prompt"),
+    ({"prompt": ""}, INVALID, "prompt"),
+    ({"prompt": ["a", 1]}, INVALID, "prompt[1]"),
+    ({"prompt": ["a", ""]}, INVALID, "prompt[1]"),
+    ({"prompt": [1, "a"]}, INVALID, "prompt[1]"),
+    ({"prompt": [1, -1]}, INVALID, "prompt[1]"),
+    ({"prompt": [[1], []]}, INVALID, "prompt[1]"),
+    ({"prompt": [[1], [2, True]]}, INVALID, "prompt[1][1]"),
+    ({"prompt": [[1], "a"]}, INVALID, "prompt[1]"),
+    ({"prompt": [True]}, INVALID, "prompt[0]"),
+    ({"prompt": ["a"] * 129}, INVALID, "prompt"),
+    ({"prompt": ["a"] * 65, "n": 2}, INVALID, "n"),
+    ({"suffix": "end"}, UNSUPPORTED, "suffix"),
+    ({"best_of": 2}, UNSUPPORTED, "best_of"),
+    ({"logprobs": 6}, INVALID, "logprobs"),
+    ({"logprobs": True}, INVALID, "logprobs"),
+    ({"echo": "yes"}, INVALID, "echo"),
+    ({"min_tokens": 17}, INVALID, "min_tokens"),
+]
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "param"), BAD_PROMPTS, ids=[str(case[0])[:50] for case in BAD_PROMPTS]
+)
+def test_it_names_the_field_of_a_completion(change: dict[str, Any], code: str, param: str):
+    with pytest.raises(BadRequest) as caught:
+        parse(CompletionBody, dumps({"model": "demo", "prompt": "hi", **change}).encode())
+    assert (caught.value.code, caught.value.param) == (code, param)
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/completions", "/v1/generate"])
 @given(body=bodies, chat=st.none() | messages)
 @settings(
     max_examples=40,

@@ -8,11 +8,12 @@ from drf_spectacular.settings import spectacular_settings
 from drf_spectacular.validation import validate_schema
 
 from gateway.api import documentation
+from gateway.api.completion_body import CompletionBody
 from gateway.api.errors import envelope
 from gateway.api.schemas import ChatCompletionBody, GenerateBody
 from gateway.errors import InvalidKey
 
-GENERATING = ["/v1/chat/completions", "/v1/generate"]
+GENERATING = ["/v1/chat/completions", "/v1/generate", "/v1/completions"]
 
 
 @pytest.fixture
@@ -52,7 +53,8 @@ def test_every_path_says_what_it_is_for(schema: dict[str, Any]):
 
 
 @pytest.mark.parametrize(
-    ("path", "form"), [(GENERATING[0], ChatCompletionBody), (GENERATING[1], GenerateBody)]
+    ("path", "form"),
+    list(zip(GENERATING, [ChatCompletionBody, GenerateBody, CompletionBody], strict=True)),
 )
 def test_the_examples_are_valid_requests(schema: dict[str, Any], path: str, form: Any):
     found = examples(schema, path)
@@ -63,6 +65,7 @@ def test_the_examples_are_valid_requests(schema: dict[str, Any], path: str, form
 
 def test_the_examples_are_valid_answers():
     documentation.ChatCompletion.model_validate(documentation.CHAT_ANSWER)
+    documentation.TextCompletion.model_validate(documentation.TEXT_ANSWER)
     documentation.Generated.model_validate(documentation.GENERATED)
     documentation.ListedModel.model_validate(documentation.MODEL)
 
