@@ -172,8 +172,20 @@ async def test_cancel_stops_the_generation(socket: Socket, backend: FakeBackend)
     await socket.say(type="cancel", id="a")
     done = (await socket.hear_all("a"))[-1]
     assert (done["type"], done["finish_reason"]) == ("done", "abort")
-    assert done["usage"]["completion_tokens"] == 1
+    assert done["usage"] == {
+        "prompt_tokens": 2,
+        "completion_tokens": 1,
+        "total_tokens": 3,
+        "cached_tokens": None,
+    }
     assert len(backend.cancelled) == 1
+
+
+async def test_log_probabilities_come_with_their_tokens(socket: Socket):
+    await socket.say(**GENERATE, logprobs=1)
+    told = [event["logprobs"] for event in await socket.hear_all("a") if "logprobs" in event]
+    assert [one["token"] for (one,) in told] == ["Hello", " world"]
+    assert [len(one["top_logprobs"]) for (one,) in told] == [1, 1]
 
 
 async def test_to_cancel_what_has_ended_does_nothing(socket: Socket):
