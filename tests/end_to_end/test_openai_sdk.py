@@ -82,3 +82,40 @@ async def test_it_streams_asynchronously(async_client: openai.AsyncOpenAI) -> No
     )
     text = "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
     assert "Paris" in text
+
+
+def test_it_tells_how_likely_a_prompt_is(client: openai.OpenAI) -> None:
+    answer = client.completions.create(
+        model="demo", prompt="The sky is blue.", echo=True, logprobs=2, max_tokens=3, temperature=0
+    )
+    choice = answer.choices[0]
+    told = choice.logprobs
+    assert choice.text.startswith("The sky is blue.")
+    assert len(told.tokens) >= answer.usage.prompt_tokens
+    assert told.token_logprobs[0] is None
+    assert all(number <= 0 for number in told.token_logprobs[1:])
+
+
+def test_it_answers_many_prompts_at_once(client: openai.OpenAI) -> None:
+    alone = client.completions.create(model="demo", prompt="One", temperature=0, max_tokens=5)
+    both = client.completions.create(
+        model="demo", prompt=["One", "Two"], n=2, temperature=0, max_tokens=5
+    )
+    assert [choice.index for choice in both.choices] == [0, 1, 2, 3]
+    assert [choice.text for choice in both.choices[:2]] == [alone.choices[0].text] * 2
+
+
+def test_a_chat_has_log_probabilities(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(
+        model="demo", messages=QUESTION, temperature=0, logprobs=True, top_logprobs=3
+    )
+    content = answer.choices[0].logprobs.content
+    told = b"".join(bytes(one.bytes) for one in content).decode()
+    assert told == answer.choices[0].message.content
+    assert all(len(one.top_logprobs) == 3 for one in content)
+
+
+def test_a_bias_on_an_unknown_token_names_the_field(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.chat.completions.create(model="demo", messages=QUESTION, logit_bias={"999999": 1})
+    assert caught.value.param == "logit_bias"

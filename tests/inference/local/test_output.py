@@ -225,3 +225,27 @@ def test_no_sampling_parameters_make_the_engine_fail(run_engine):
 
     every()
     assert driven.engine.failed is None
+
+
+MANNERS = [
+    {"repetition_penalty": 1.3},
+    {"presence_penalty": 0.7, "frequency_penalty": 0.4},
+    {"top_p": 0.9, "temperature": 1.3},
+    {"top_k": 20, "top_p": 0.8},
+    {"typical_p": 0.6},
+    {"logit_bias": ((7, 4.0), (9, 3.5)), "min_tokens": 10},
+    {"temperature": 0.0, "logprobs": 3},
+]
+
+
+def test_each_request_draws_in_a_batch_what_it_draws_alone(run_engine):
+    driven = run_engine(max_running=4, step_tokens=13)
+    plain = {"temperature": 0.9, "seed": 11, "max_tokens": 25}
+    for number, manner in enumerate(MANNERS):
+        driven.submit(f"together {number}", PROMPT, **plain | manner)
+    for number, manner in enumerate(MANNERS):
+        driven.answer(f"together {number}")
+        driven.submit(f"alone {number}", PROMPT, **plain | manner)
+        driven.answer(f"alone {number}")
+        alone, together = (driven.noting.tokens[f"{how} {number}"] for how in ("alone", "together"))
+        assert alone == together
