@@ -16,6 +16,8 @@ from gateway.api.schemas import ChatCompletionBody, GenerateBody
 EXAMPLE_ID = "req_5f0c1f6e9a0b4c6d8e2f3a4b5c6d7e8f"
 MESSAGES = [{"role": "user", "content": "What is the capital of France?"}]
 ASKED = {"model": "demo", "messages": MESSAGES}
+Form = type[BaseModel]
+Example = dict[str, Any]
 PROMPTED = {"model": "demo", "prompt": "The capital of France is"}
 
 
@@ -235,11 +237,7 @@ GENERATION_ERRORS = (400, 401, 403, 404, 413, 415, 429, 502, 503, 504)
 
 
 def _generation(
-    body: type[BaseModel],
-    answer: type[BaseModel],
-    example: dict[str, Any],
-    stream: str,
-    asked: dict[str, Any],
+    body: Form, answer: Form, example: Example, stream: str, asked: Example
 ) -> dict[str, Any]:
     streamed = OpenApiExample(
         "A stream", stream, response_only=True, media_type="text/event-stream"
