@@ -26,7 +26,7 @@ class AvailableDevices:
 
 @dataclass(frozen=True, slots=True)
 class DeviceChoice:
-    """`dtype` is fp32, fp16 or bf16; `reason` is shown to people beside the choice."""
+    """`dtype` is what is computed in, fp32, fp16 or bf16; `reason` is shown beside the choice."""
 
     device: str
     dtype: str
@@ -58,10 +58,8 @@ def _device(wanted: str, available: AvailableDevices) -> tuple[str, str]:
 def _dtype(device: str, weights: str, available: AvailableDevices) -> tuple[str, str]:
     if device == "cpu":
         # Below AVX-512, torch multiplies half-precision matrices of more than one row 44 to 500
-        # times slower than fp32 ones.
-        if weights in ("auto", "fp32"):
-            return "fp32", "fp32 is the fast format on a CPU"
-        return "fp32", f"fp32 instead of {weights}, which is slow or not supported on a CPU"
+        # times slower than fp32 ones. Weights may be smaller, see `inference.local.linear`.
+        return "fp32", "computes in fp32, the fast format on a CPU"
     if weights == "int8":
         raise UnusableDevice(
             f"weights int8 is not available on {device}; set `weights` in models.yaml to auto, "

@@ -46,8 +46,8 @@ class Layer:
     slab: LayerSlab
     window: int | None
     scaling: float | None
-    softcap: float | None
-    sinks: torch.Tensor | None
+    softcap: float | None = None
+    sinks: torch.Tensor | None = None
 
     @property
     def is_standard(self) -> bool:
@@ -74,13 +74,17 @@ def packed_attention(
         sinks=options.get("s_aux"),
     )
     step.windows[index] = layer.window
-    queries = query[0].transpose(0, 1)
+    return attend(step, layer, query[0].transpose(0, 1)).unsqueeze(0), None
+
+
+def attend(step: StepContext, layer: Layer, queries: torch.Tensor) -> torch.Tensor:
+    """`[tokens, heads, head_dim]` in and out; the keys and values are in the slab already."""
     parts = []
     if step.decoding is not None:
         parts.append(_decode(layer, step.decoding, queries[: step.decoding.count]))
     for span in step.spans:
         parts.append(_prefill(layer, span, queries[span.start : span.start + span.count]))
-    return torch.cat(parts).unsqueeze(0), None
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _decode(layer: Layer, rows: DecodeRows, queries: torch.Tensor) -> torch.Tensor:

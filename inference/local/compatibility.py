@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
-from inference.local import attention
-from inference.local.forward import PackedForward
+from inference.local import attention, linear
+from inference.local.forward import PackedForward, SeamModel
 from inference.local.kv_cache import KvCache
 from inference.local.scheduler import KV_BLOCK, Chunk
 from inference.local.sequence import Sequence
@@ -29,34 +29,47 @@ TRIAL_PIECES = (6, 1, 4, 1)
 
 # Relative error of the logits: rounding that adds up over the layers, but no other result.
 TOLERANCE = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+PACKED_TOLERANCE = 2e-2
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`obstacle` is why the model cannot run packed, None if it can."""
+    """`obstacle` is why the model cannot run packed, None if it can.
+
+    With an obstacle and `is_packed`, the weights may be what is in the way.
+    """
 
     obstacle: str | None
     kv_bytes_per_token: int = 0
+    is_packed: bool = False
 
 
-def check(model: PreTrainedModel, context: int) -> Verdict:
-    """Leaves the packed attention switched on exactly when nothing is in the way."""
-    if reason := _config_obstacle(model, context):
+def check(
+    model: PreTrainedModel, context: int, weights: linear.Format = linear.Format.FP32
+) -> Verdict:
+    """Leaves the packed attention switched on exactly when nothing is in the way.
+
+    Packs the linear layers on the way; what they give is compared with the logits from before.
+    """
+    config = model.config.get_text_config(decoder=True)
+    if not model._supports_attention_backend:
+        return Verdict("its attention cannot be exchanged")
+    if reason := config_obstacle(config, context):
         return Verdict(reason)
     own_attention = model.config._attn_implementation
     expected = _own_logits(model)
     attention.register()
     model.set_attn_implementation(attention.NAME)
-    verdict = _try(model, expected)
+    if weights is not linear.Format.FP32:
+        with torch.inference_mode():
+            linear.pack_inside(model, weights)
+    verdict = _try(model, expected, weights)
     if verdict.obstacle is not None:
         model.set_attn_implementation(own_attention)
     return verdict
 
 
-def _config_obstacle(model: PreTrainedModel, context: int) -> str | None:
-    config = model.config.get_text_config(decoder=True)
-    if not model._supports_attention_backend:
-        return "its attention cannot be exchanged"
+def config_obstacle(config: PretrainedConfig, context: int) -> str | None:
     other_layers = set(getattr(config, "layer_types", None) or ()) - PACKABLE_LAYERS
     if other_layers:
         return f"it has layers of the kind {', '.join(sorted(other_layers))}"
@@ -76,19 +89,23 @@ def _has_rope_by_length(config: PretrainedConfig, context: int) -> bool:
     return False
 
 
-def _try(model: PreTrainedModel, expected: torch.Tensor) -> Verdict:
+def _try(model: PreTrainedModel, expected: torch.Tensor, weights: linear.Format) -> Verdict:
+    is_packed = weights is not linear.Format.FP32
+    tolerance = PACKED_TOLERANCE if is_packed else TOLERANCE[model.dtype]
     cache = KvCache(max_rows=2, max_tokens=2 * KV_BLOCK)
-    forward = PackedForward(model, cache)
+    forward = PackedForward(SeamModel(model), cache)
     try:
-        error = _relative_error(forward, expected)
+        error = relative_error(forward, _trial_ids(model), expected)
     except Exception as failure:  # noqa: BLE001 - whatever goes wrong, the model still runs unpacked.
-        return Verdict(f"the packed trial failed with {type(failure).__name__}: {failure}")
+        reason = f"the packed trial failed with {type(failure).__name__}: {failure}"
+        return Verdict(reason, is_packed=is_packed)
     if obstacle := _layer_obstacle(model, forward):
         return Verdict(obstacle)
     # Not `error > tolerance`, which NaN would pass.
-    if not error <= TOLERANCE[model.dtype]:
-        return Verdict(f"its packed logits differ from its own by {error:.1%}")
-    return Verdict(None, cache.bytes_per_token)
+    if not error <= tolerance:
+        reason = f"its packed logits differ from its own by {error:.1%}"
+        return Verdict(reason, is_packed=is_packed)
+    return Verdict(None, cache.bytes_per_token, is_packed)
 
 
 def _layer_obstacle(model: PreTrainedModel, forward: PackedForward) -> str | None:
@@ -108,8 +125,11 @@ def _layer_obstacle(model: PreTrainedModel, forward: PackedForward) -> str | Non
 
 
 def _trial_ids(model: PreTrainedModel) -> list[int]:
-    vocabulary = model.config.get_text_config(decoder=True).vocab_size
-    return [(7 * place + 3) % vocabulary for place in range(TRIAL_TOKENS)]
+    return trial_ids(model.config.get_text_config(decoder=True).vocab_size, TRIAL_TOKENS)
+
+
+def trial_ids(vocabulary: int, count: int) -> list[int]:
+    return [(7 * place + 3) % vocabulary for place in range(count)]
 
 
 def _own_logits(model: PreTrainedModel) -> torch.Tensor:
@@ -119,9 +139,11 @@ def _own_logits(model: PreTrainedModel) -> torch.Tensor:
     return logits.float()
 
 
-def _relative_error(forward: PackedForward, expected: torch.Tensor) -> float:
-    """The largest difference over both sequences, in parts of the largest logit."""
-    token_ids = _trial_ids(forward.model)
+def relative_error(forward: PackedForward, token_ids: list[int], expected: torch.Tensor) -> float:
+    """The largest difference over both sequences, in parts of the largest logit.
+
+    Runs the first TRIAL_TOKENS of `token_ids`; `expected` is `[tokens, vocabulary]`.
+    """
     sequences = [Sequence(name, [], SamplingParams(), TRIAL_TOKENS) for name in ("one", "two")]
     worst = torch.zeros((), device=expected.device)
     for pieces in zip(TRIAL_PIECES, reversed(TRIAL_PIECES), strict=True):

@@ -1,7 +1,7 @@
 """One step through the model: chunks of tokens in, next-token logits out.
 
-`PackedForward` runs many sequences in one row and serves every architecture whose attention goes
-through transformers' attention interface. `SingleForward` serves the others, one sequence at a
+`PackedForward` runs many sequences in one row, through a decoder of ours or through transformers'
+own modules where those take our attention. `SingleForward` serves the others, one sequence at a
 time, through the same calls that `generate` makes.
 """
 
@@ -31,31 +31,64 @@ class Forward(Protocol):
         ...
 
 
+class PackedModel(Protocol):
+    """What computes a packed step: transformers' own modules, or a decoder of ours."""
+
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def step_logits(
+        self, token_ids: torch.Tensor, step: StepContext, sampling: torch.Tensor
+    ) -> torch.Tensor:
+        """Logits of the places in `sampling`; the ids are `[tokens]`, in packed order."""
+        ...
+
+
+class SeamModel:
+    """transformers' own modules with our attention in them."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model = model
+        self.dtype: torch.dtype = model.dtype
+        self.device: torch.device = model.device
+        self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
+
+    def step_logits(
+        self, token_ids: torch.Tensor, step: StepContext, sampling: torch.Tensor
+    ) -> torch.Tensor:
+        arguments: dict[str, Any] = {
+            "input_ids": token_ids[None],
+            "position_ids": step.positions[None],
+            "use_cache": False,
+        }
+        if self._keeps_logits:
+            arguments["logits_to_keep"] = sampling
+        with attention.step_context(step):
+            logits: torch.Tensor = self.model(**arguments).logits[0]
+        return logits if self._keeps_logits else logits[sampling]
+
+
 class PackedForward:
-    def __init__(self, model: PreTrainedModel, cache: KvCache) -> None:
+    def __init__(self, model: PackedModel, cache: KvCache) -> None:
         self.model = model
         self._cache = cache
         self._like = torch.empty(0, dtype=model.dtype, device=model.device)
-        self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
         self.windows: dict[int, int | None] = {}
         """Layers seen in the last step, each with its sliding window."""
 
     def run(self, chunks: Chunks[Chunk]) -> torch.Tensor:
         context = self._context(chunks)
-        token_ids = [t for c in chunks for t in _new_tokens(c)]
-        device = self._like.device
-        arguments: dict[str, Any] = {
-            "input_ids": torch.tensor([token_ids], device=device),
-            "position_ids": context.positions[None],
-            "use_cache": False,
-        }
-        sampling = torch.tensor(_sampling_positions(chunks), dtype=torch.long, device=device)
-        if self._keeps_logits:
-            arguments["logits_to_keep"] = sampling
-        with torch.inference_mode(), attention.step_context(context):
-            logits: torch.Tensor = self.model(**arguments).logits[0]
+        token_ids = self._tensor([t for c in chunks for t in _new_tokens(c)])
+        sampling = torch.tensor(
+            _sampling_positions(chunks), dtype=torch.long, device=self._like.device
+        )
+        with torch.inference_mode():
+            logits = self.model.step_logits(token_ids, context, sampling)
             self.windows = context.windows
-            return (logits if self._keeps_logits else logits[sampling]).float()
+            return logits.float()
 
     def release(self, sequence_id: str) -> None:
         with torch.inference_mode():

@@ -1,4 +1,9 @@
-"""How much memory the KV cache of one model may take."""
+"""How much memory the KV cache of one model may take, and giving back what loading used."""
+
+import ctypes
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -8,6 +13,32 @@ from inference.local.host_memory import available_bytes
 # each other and the page cache; on a GPU mostly activations are left.
 CPU_SHARE = 0.25
 ACCELERATOR_SHARE = 0.8
+
+M_MMAP_THRESHOLD = -3
+LOADING_THRESHOLD = 2**20
+# What glibc itself raises the threshold to, at most.
+RUNNING_THRESHOLD = 2**25
+
+
+@contextmanager
+def given_back() -> Iterator[None]:
+    """While weights are converted, freed memory goes back to the system at once.
+
+    By default glibc keeps freed pieces of up to 32 MiB for itself; between packed weights that
+    stay they are never given back, and a model takes up to twice its size.
+    """
+    if not sys.platform.startswith("linux"):
+        yield
+        return
+    libc = ctypes.CDLL(None)
+    # Another C library than glibc has no such function, and no such habit.
+    mallopt = getattr(libc, "mallopt", lambda _option, _value: 0)
+    mallopt(M_MMAP_THRESHOLD, LOADING_THRESHOLD)
+    try:
+        yield
+    finally:
+        mallopt(M_MMAP_THRESHOLD, RUNNING_THRESHOLD)
+        getattr(libc, "malloc_trim", lambda _pad: 0)(0)
 
 
 def kv_budget_bytes(device: str) -> int:

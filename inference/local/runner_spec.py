@@ -17,6 +17,14 @@ class RunnerState(StrEnum):
     STOPPED = "stopped"
 
 
+class DecoderKind(StrEnum):
+    """Which code computes a model."""
+
+    OWN = "own"
+    TRANSFORMERS = "transformers"
+    ONE_AT_A_TIME = "transformers, one request at a time"
+
+
 @dataclass(frozen=True, slots=True)
 class RunnerSpec:
     """One model on one device. `context` None means what the model's config allows."""
@@ -34,7 +42,11 @@ class RunnerSpec:
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """What was loaded: `device_reason` says why that device, `memory_bytes` counts the weights."""
+    """What was loaded: `device_reason` says why that device, `memory_bytes` counts the weights.
+
+    `dtype` is how linear layers hold their weights and `weights_report` what that costs;
+    `decoder` is which code computes the model, and `decoder_reason` why.
+    """
 
     source: str
     architecture: str
@@ -44,6 +56,9 @@ class EngineInfo:
     context: int
     parameters: int
     memory_bytes: int
+    decoder: str = ""
+    decoder_reason: str = ""
+    weights_report: str = ""
 
 
 @dataclass(frozen=True, slots=True)

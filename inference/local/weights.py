@@ -1,6 +1,8 @@
 """Weights, tokenizer and limits of one model: the part of loading that needs torch."""
 
 import logging
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,26 +12,31 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    GenerationConfig,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.utils import GENERATION_CONFIG_NAME
 from transformers.utils.logging import disable_progress_bar
 
 from inference import devices
-from inference.local import compatibility, sources
-from inference.local.forward import Forward, PackedForward, SingleForward
+from inference.local import compatibility, decoder_choice, linear, memory, sources
+from inference.local.assembly import Numbers, Unsuitable
+from inference.local.forward import Forward, PackedForward, PackedModel, SeamModel, SingleForward
 from inference.local.kv_cache import KvCache
+from inference.local.linear import Format, FormatChoice, packed_bytes
 from inference.local.loaded_model import LoadedModel, OnProgress
 from inference.local.memory import kv_budget_bytes
 from inference.local.prompts import PromptEncoder
-from inference.local.runner_spec import EngineInfo, RunnerSpec
+from inference.local.runner_spec import DecoderKind, EngineInfo, RunnerSpec
 from inference.local.sampler import Sampler
 from inference.local.sampling_rules import defaults_of
 from inference.local.scheduler import KV_BLOCK, Limits, round_up
 from inference.local.sources import ModelLoadError
 from inference.local.vocabulary import Vocabulary
+from inference.types import GenerationRequest
 
 logger = logging.getLogger(__name__)
 
@@ -67,35 +74,121 @@ def load(
     logging.getLogger("transformers").setLevel(logging.ERROR)
     on_progress(0.5, "reading the tokenizer")
     config, tokenizer = _config_and_tokenizer(folder)
+    prompts = PromptEncoder(tokenizer)
     context = _context(spec, config)
-    on_progress(0.6, f"loading weights on {choice.device} as {choice.dtype}")
-    model = _model(folder, choice)
-    on_progress(0.9, "checking the model")
-    forward, limits = _forward(spec, model, context)
+    on_progress(0.6, f"loading weights on {choice.device}")
+    with memory.given_back():
+        source = decoder_choice.Source(folder, config, context, _encoder(prompts))
+        network = _network(source, choice, _format(spec, choice))
+    on_progress(0.9, "checking the memory for its cache")
+    forward, limits = _forward(spec, network, context)
+    logger.info("%s: %s (%s); %s", spec.source, network.kind, network.reason, network.report)
     return LoadedModel(
-        info=_info(spec, model, choice, min(context, limits.kv_tokens)),
+        info=_info(spec, network, choice, min(context, limits.kv_tokens)),
         limits=limits,
         forward=forward,
         sampler=Sampler(),
-        prompts=PromptEncoder(tokenizer),
+        prompts=prompts,
         vocabulary=Vocabulary(tokenizer, config.vocab_size),
-        eos_ids=_eos_ids(model, tokenizer),
-        defaults=defaults_of(model.generation_config),
+        eos_ids=_eos_ids(network.generation, network.transformers, tokenizer),
+        defaults=defaults_of(network.generation),
+    )
+
+
+def _encoder(prompts: PromptEncoder) -> Callable[[str], list[int]]:
+    return lambda text: prompts.encode(GenerationRequest("", "", prompt=text))
+
+
+@dataclass(frozen=True, slots=True)
+class _Network:
+    """What computes the model; `packed` None runs `transformers` one sequence at a time."""
+
+    kind: DecoderKind
+    reason: str
+    packed: PackedModel | None
+    transformers: PreTrainedModel
+    generation: Any
+    weights: str
+    report: str
+    parameters: int
+    memory_bytes: int
+    kv_bytes_per_token: int = 0
+
+
+def _format(spec: RunnerSpec, choice: devices.DeviceChoice) -> FormatChoice:
+    if choice.device == "cpu":
+        return linear.choose_format(spec.weights)
+    return FormatChoice(Format.FP32, f"{choice.dtype} throughout")
+
+
+def _network(
+    source: decoder_choice.Source, choice: devices.DeviceChoice, wanted: FormatChoice
+) -> _Network:
+    numbers = Numbers(DTYPES[choice.dtype], torch.device(choice.device), wanted.weights)
+    try:
+        checked = decoder_choice.load(source, numbers)
+    except Unsuitable as error:
+        return _transformers_network(source, choice, wanted, str(error))
+    on_cpu = choice.device == "cpu"
+    return _Network(
+        kind=DecoderKind.OWN,
+        reason=f"{source.config.model_type} is a model of the Llama family",
+        packed=checked.decoder,
+        transformers=checked.skeleton,
+        generation=_generation(source.folder, checked.skeleton),
+        weights=checked.weights if on_cpu else choice.dtype,
+        report=f"{checked.report} ({wanted.reason})" if on_cpu else wanted.reason,
+        parameters=sum(p.numel() for p in checked.skeleton.parameters()),
+        memory_bytes=checked.decoder.memory_bytes,
+        kv_bytes_per_token=checked.kv_bytes_per_token,
+    )
+
+
+def _transformers_network(
+    source: decoder_choice.Source, choice: devices.DeviceChoice, wanted: FormatChoice, why: str
+) -> _Network:
+    """Many sequences at once where the model passes the check, else one at a time."""
+    weights = Format.FP16 if wanted.weights is Format.INT8 else wanted.weights
+    model = _model(source.folder, choice)
+    parameters = sum(p.numel() for p in model.parameters())
+    verdict = compatibility.check(model, source.context, weights)
+    if verdict.obstacle is not None and verdict.is_packed:
+        logger.warning("%s keeps fp32 weights: %s", source.folder.name, verdict.obstacle)
+        weights, model = Format.FP32, _model(source.folder, choice)
+        verdict = compatibility.check(model, source.context)
+    kind, reason = DecoderKind.TRANSFORMERS, why
+    if verdict.obstacle is not None:
+        kind, reason, weights = DecoderKind.ONE_AT_A_TIME, verdict.obstacle, Format.FP32
+    on_cpu = choice.device == "cpu"
+    return _Network(
+        kind=kind,
+        reason=reason,
+        packed=SeamModel(model) if verdict.obstacle is None else None,
+        transformers=model,
+        generation=model.generation_config,
+        weights=weights if on_cpu else choice.dtype,
+        report=f"{weights} ({wanted.reason})" if on_cpu else wanted.reason,
+        parameters=parameters,
+        memory_bytes=packed_bytes(model),
+        kv_bytes_per_token=verdict.kv_bytes_per_token,
     )
 
 
 def _info(
-    spec: RunnerSpec, model: PreTrainedModel, choice: devices.DeviceChoice, context: int
+    spec: RunnerSpec, network: _Network, choice: devices.DeviceChoice, context: int
 ) -> EngineInfo:
     return EngineInfo(
         source=spec.source,
-        architecture=type(model).__name__,
+        architecture=type(network.transformers).__name__,
         device=choice.device,
         device_reason=choice.reason,
-        dtype=choice.dtype,
+        dtype=network.weights,
         context=context,
-        parameters=sum(p.numel() for p in model.parameters()),
-        memory_bytes=sum(p.nbytes for p in model.parameters()),
+        parameters=network.parameters,
+        memory_bytes=network.memory_bytes,
+        decoder=network.kind,
+        decoder_reason=network.reason,
+        weights_report=network.report,
     )
 
 
@@ -151,30 +244,28 @@ def _context(spec: RunnerSpec, config: PretrainedConfig) -> int:
     return spec.context or allowed or DEFAULT_CONTEXT
 
 
-def _forward(spec: RunnerSpec, model: PreTrainedModel, context: int) -> tuple[Forward, Limits]:
-    """Many sequences at once where the model passes the check, else one at a time."""
-    verdict = compatibility.check(model, context)
-    if verdict.obstacle is not None:
-        logger.warning("%s runs one request at a time: %s", spec.source, verdict.obstacle)
+def _forward(spec: RunnerSpec, network: _Network, context: int) -> tuple[Forward, Limits]:
+    if network.packed is None:
+        logger.warning("%s runs one request at a time: %s", spec.source, network.reason)
         kv_tokens = round_up(context)
-        return SingleForward(model), Limits(
+        return SingleForward(network.transformers), Limits(
             1, spec.max_waiting, step_tokens=kv_tokens, kv_tokens=kv_tokens, chunked=False
         )
-    kv_tokens = _kv_tokens(spec, model, context, verdict.kv_bytes_per_token)
-    on_cpu = model.device.type == "cpu"
-    step_tokens = CPU_STEP_TOKENS if on_cpu else ACCELERATOR_STEP_TOKENS
+    device = network.packed.device.type
+    kv_tokens = _kv_tokens(spec, device, context, network.kv_bytes_per_token)
+    step_tokens = CPU_STEP_TOKENS if device == "cpu" else ACCELERATOR_STEP_TOKENS
     limits = Limits(
         max_running=spec.max_running,
         max_waiting=spec.max_waiting,
         step_tokens=max(step_tokens, 2 * spec.max_running),
         kv_tokens=kv_tokens,
     )
-    return PackedForward(model, KvCache(spec.max_running, kv_tokens)), limits
+    return PackedForward(network.packed, KvCache(spec.max_running, kv_tokens)), limits
 
 
-def _kv_tokens(spec: RunnerSpec, model: PreTrainedModel, context: int, bytes_per_token: int) -> int:
+def _kv_tokens(spec: RunnerSpec, device: str, context: int, bytes_per_token: int) -> int:
     """As many as the memory holds, and no more than all rows at full length need."""
-    budget = kv_budget_bytes(model.device.type)
+    budget = kv_budget_bytes(device)
     affordable = budget // bytes_per_token // KV_BLOCK * KV_BLOCK
     if affordable < KV_BLOCK:
         raise ModelLoadError(
@@ -184,9 +275,22 @@ def _kv_tokens(spec: RunnerSpec, model: PreTrainedModel, context: int, bytes_per
     return min(affordable, spec.max_running * round_up(context))
 
 
-def _eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+def _generation(folder: Path, skeleton: PreTrainedModel) -> Any:
+    if not (folder / GENERATION_CONFIG_NAME).exists():
+        return skeleton.generation_config
+    try:
+        return GenerationConfig.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise ModelLoadError(
+            f"{GENERATION_CONFIG_NAME} in {folder} cannot be read: {_first_line(error)}"
+        ) from error
+
+
+def _eos_ids(
+    generation: Any, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> frozenset[int]:
     found: set[int] = set()
-    for owner in (model.generation_config, model.config, tokenizer):
+    for owner in (generation, model.config, tokenizer):
         ids: Any = getattr(owner, "eos_token_id", None)
         found.update(ids if isinstance(ids, list) else [ids] if ids is not None else [])
     return frozenset(found)

@@ -112,6 +112,11 @@ class DrivenEngine:
         self.submit("only", prompt, **sampling)
         return self.answer("only")
 
+    def forget(self, request_id: str) -> None:
+        """So that the name can be used again."""
+        with self._changed:
+            del self._answers[request_id]
+
     def answer(self, request_id: str) -> Answer:
         """Waits until the request has ended."""
         self.wait_for(lambda: self._answers[request_id].is_done)
@@ -135,7 +140,7 @@ class DrivenEngine:
 
 
 def spec_for(folder: Path, **changes: Any) -> RunnerSpec:
-    plain = RunnerSpec("tiny:0", str(folder), Path("/unused.sock"), device="cpu", threads=1)
+    plain = RunnerSpec("tiny:0", str(folder), Path("/unused.sock"), "cpu", "fp32", threads=1)
     return replace(plain, **changes)
 
 

@@ -12,7 +12,10 @@ PROMPTS = [
     "数は十三",
 ]
 
-PACKED = ["llama", "qwen2", "qwen3", "mistral", "gemma2", "gpt_oss", "gpt2"]
+OWN = [
+    *("llama", "llama3", "llama_biased", "mistral", "qwen2", "qwen2_windowed", "qwen3", "smollm3"),
+]
+THROUGH_TRANSFORMERS = ["gemma2", "gpt_oss", "gpt2"]
 
 
 def reference(driven, prompt, max_tokens):
@@ -22,7 +25,43 @@ def reference(driven, prompt, max_tokens):
     return tiny_models.generate(folder, driven.tokens_of(prompt), max_tokens)
 
 
-@pytest.mark.parametrize("kind", PACKED)
+@pytest.mark.parametrize("kind", OWN)
+def test_the_llama_family_runs_through_our_decoder(run_engine, kind):
+    assert run_engine(kind).engine.info.decoder == "own"
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "mistral"])
+def test_transformers_modules_give_the_same_tokens_as_our_decoder(run_engine, kind, monkeypatch):
+    from inference.local import assembly
+
+    monkeypatch.setattr(assembly, "FAMILY", set())
+    driven = run_engine(kind, max_running=4, step_tokens=13)
+    assert driven.engine.info.decoder == "transformers"
+    for number, prompt in enumerate(PROMPTS):
+        driven.submit(str(number), prompt, max_tokens=12)
+    for number, prompt in enumerate(PROMPTS):
+        driven.answer(str(number))
+        assert driven.noting.tokens[str(number)] == reference(driven, prompt, 12)
+
+
+@pytest.mark.parametrize("kind", [*OWN, "gemma2"])
+@pytest.mark.parametrize("weights", ["fp16", "int8"])
+def test_packed_weights_give_the_same_tokens_alone_and_in_a_batch(run_engine, kind, weights):
+    alone = run_engine(kind, weights=weights)
+    expected = {}
+    for prompt in PROMPTS:
+        alone.ask(prompt, max_tokens=20)
+        expected[prompt] = alone.noting.tokens.pop("only")
+        alone.forget("only")
+    driven = run_engine(kind, weights=weights, max_running=4, step_tokens=13)
+    for number, prompt in enumerate(PROMPTS):
+        driven.submit(str(number), prompt, max_tokens=20)
+    for number, prompt in enumerate(PROMPTS):
+        driven.answer(str(number))
+        assert driven.noting.tokens[str(number)] == expected[prompt]
+
+
+@pytest.mark.parametrize("kind", [*OWN, *THROUGH_TRANSFORMERS])
 def test_each_of_a_ragged_batch_gets_the_tokens_it_gets_alone(run_engine, kind):
     driven = run_engine(kind, max_running=4, step_tokens=13)
     for number, prompt in enumerate(PROMPTS):

@@ -19,6 +19,7 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen3Config,
+    SmolLM3Config,
 )
 
 LINES = [
@@ -54,8 +55,23 @@ WINDOWED = {
     "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
 }
 
+LLAMA3_ROPE = {
+    "rope_type": "llama3",
+    "rope_theta": 10000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}
+
 CONFIGS: dict[str, Callable[[], PretrainedConfig]] = {
     "llama": partial(LlamaConfig, **GROUPED, tie_word_embeddings=True),
+    "llama_biased": partial(LlamaConfig, **GROUPED, attention_bias=True, mlp_bias=True),
+    "llama3": partial(LlamaConfig, **GROUPED, head_dim=16, rope_parameters=LLAMA3_ROPE),
+    "smollm3": partial(SmolLM3Config, **SMALL, num_key_value_heads=4, no_rope_layers=[1, 0, 1]),
+    "qwen2_windowed": partial(
+        Qwen2Config, **GROUPED, use_sliding_window=True, sliding_window=12, max_window_layers=1
+    ),
     "qwen2": partial(Qwen2Config, **GROUPED),
     "qwen3": partial(Qwen3Config, **GROUPED, head_dim=16),
     "mistral": partial(MistralConfig, **GROUPED, sliding_window=12),

@@ -1,0 +1,204 @@
+"""A decoder of ours out of a checkpoint, beside the logits that transformers computes from it.
+
+transformers' model is made without memory for its weights. While it computes a few tokens, each
+of its layers gets its weights just before it runs, and right after that they are packed into our
+layer and forgotten. So there is never more than one layer twice in memory, and what our decoder
+must compute is known without a second model.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+from torch.nn.functional import silu
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+
+from inference.local.checkpoint import BLOCK_ROWS, Checkpoint
+from inference.local.decoder import Decoder, LayerWeights, Shape
+from inference.local.linear import Format, PackedLinear, PlainLinear, pack
+
+FAMILY = {"llama", "mistral", "qwen2", "qwen3", "smollm3"}
+ROPES = {"default", "linear", "llama3", "yarn"}
+
+EMBEDDINGS = "model.embed_tokens.weight"
+NORM = "model.norm.weight"
+HEAD = "lm_head.weight"
+
+
+class Unsuitable(Exception):
+    """The model is not one for our decoder; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """What to compute in, and how linear layers hold their weights."""
+
+    dtype: torch.dtype
+    device: torch.device
+    weights: Format
+
+
+@dataclass(frozen=True, slots=True)
+class Assembled:
+    """`expected` are transformers' logits `[tokens, vocabulary]`; `skeleton` has no weights."""
+
+    decoder: Decoder
+    skeleton: PreTrainedModel
+    expected: torch.Tensor
+
+
+def assemble(
+    folder: Path, config: PretrainedConfig, numbers: Numbers, token_ids: Sequence[int]
+) -> Assembled:
+    """Raises Unsuitable, also where the checkpoint is damaged or not laid out as expected."""
+    if config.model_type not in FAMILY:
+        raise Unsuitable(f"{config.model_type} models run through transformers' own modules")
+    try:
+        with torch.inference_mode():
+            return _Assembly(folder, config, numbers).run(token_ids)
+    except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        raise Unsuitable(f"its weights could not be taken over ({reason})") from error
+
+
+class _Assembly:
+    def __init__(self, folder: Path, config: PretrainedConfig, numbers: Numbers) -> None:
+        self._checkpoint = Checkpoint(folder)
+        self._config: Any = config
+        self._numbers = numbers
+        self._layers: list[LayerWeights] = []
+        with torch.device("meta"):
+            models: Any = AutoModelForCausalLM
+            self._model: Any = models.from_config(config, dtype=numbers.dtype).eval()
+        missing = set(self._model.state_dict()) - self._checkpoint.names - {HEAD}
+        if missing:
+            raise Unsuitable(f"its checkpoint names its tensors otherwise ({min(missing)})")
+        self._head_name = EMBEDDINGS if self._is_tied else HEAD
+
+    @property
+    def _is_tied(self) -> bool:
+        return bool(self._config.tie_word_embeddings)
+
+    def run(self, token_ids: Sequence[int]) -> Assembled:
+        shape = self._shape()
+        # The largest matrix first, as long as nothing else is in memory.
+        head = self._packed([self._read(self._head_name)], None)
+        is_shared = self._is_tied and isinstance(head, PlainLinear)
+        embeddings: Any = head.weight if is_shared else self._embeddings()
+        norm = self._read(NORM)
+        expected = self._expected(norm, embeddings[torch.tensor(token_ids)].to(self._numbers.dtype))
+        return Assembled(
+            Decoder(shape, embeddings, self._layers, norm, head), self._model, expected
+        )
+
+    def _shape(self) -> Shape:
+        config, attention = self._config, self._model.model.layers[0].self_attn
+        rope = config.rope_parameters["rope_type"]
+        if rope not in ROPES:
+            raise Unsuitable(f"its positions are of the kind {rope}")
+        if config.hidden_act != "silu":
+            raise Unsuitable(f"its activation is {config.hidden_act}")
+        rotary = type(self._model.model.rotary_emb)(config).to(self._numbers.device)
+        self._model.model.rotary_emb = rotary
+        if 2 * len(rotary.inv_freq) != attention.head_dim:
+            raise Unsuitable("its positions turn only a part of each head")
+        return Shape(
+            heads=config.num_attention_heads,
+            kv_heads=config.num_key_value_heads,
+            head_dim=attention.head_dim,
+            epsilon=config.rms_norm_eps,
+            activation=silu,
+            inverse_frequencies=rotary.inv_freq,
+            rope_scaling=rotary.attention_scaling,
+        )
+
+    def _read(self, name: str) -> torch.Tensor:
+        return self._checkpoint.read(name, self._numbers.dtype, self._numbers.device)
+
+    def _embeddings(self) -> torch.Tensor:
+        """Two bytes per number where the checkpoint has no more or its layers get no more."""
+        numbers = self._numbers
+        if numbers.device.type != "cpu":
+            return self._read(EMBEDDINGS)
+        stored = self._checkpoint.read_rows(EMBEDDINGS, 0, 1).dtype
+        if stored.itemsize > 2 and numbers.weights is not Format.FP32:
+            halved = self._checkpoint.read(EMBEDDINGS, torch.float16, numbers.device)
+            if bool(halved.isfinite().all()):
+                return halved
+        return self._checkpoint.read(EMBEDDINGS, stored, numbers.device)
+
+    def _expected(self, norm: torch.Tensor, embedded: torch.Tensor) -> torch.Tensor:
+        base = self._model.model
+        base.norm.weight = nn.Parameter(norm, requires_grad=False)
+        for index, layer in enumerate(base.layers):
+            layer.register_forward_pre_hook(self._fill(index))
+            layer.register_forward_hook(self._take)
+        self._model.set_attn_implementation("eager")
+        hidden = base(inputs_embeds=embedded[None], use_cache=False).last_hidden_state[0]
+        base.norm.to("meta")
+        return self._head_logits(hidden)
+
+    def _head_logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        rows, numbers = self._checkpoint.shape(self._head_name)[0], self._numbers
+        blocks = []
+        for first in range(0, rows, BLOCK_ROWS):
+            block = self._checkpoint.read_rows(self._head_name, first, first + BLOCK_ROWS)
+            blocks.append(hidden @ block.to(device=numbers.device, dtype=numbers.dtype).T)
+        return torch.cat(blocks, dim=1).float()
+
+    def _fill(self, index: int) -> Any:
+        def fill(layer: nn.Module, _inputs: object) -> None:
+            prefix = f"model.layers.{index}."
+            tensors = {name: self._read(prefix + name) for name in layer.state_dict()}
+            layer.load_state_dict(tensors, assign=True)
+
+        return fill
+
+    def _take(self, layer: nn.Module, _inputs: object, _output: object) -> None:
+        self._layers.append(self._weights(layer, len(self._layers)))
+        layer.to("meta")
+
+    def _weights(self, layer: Any, index: int) -> LayerWeights:
+        attention, mlp, config = layer.self_attn, layer.mlp, self._config
+        projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+        rope_layers = getattr(config, "no_rope_layers", None)
+        return LayerWeights(
+            input_norm=layer.input_layernorm.weight.data,
+            qkv=self._fused(*projections),
+            head_norm=self._head_norm(attention),
+            output=self._fused(attention.o_proj),
+            mlp_norm=layer.post_attention_layernorm.weight.data,
+            gate_up=self._fused(mlp.gate_proj, mlp.up_proj),
+            down=self._fused(mlp.down_proj),
+            window=_window(config, index),
+            uses_rope=bool(rope_layers[index]) if rope_layers else True,
+        )
+
+    def _head_norm(self, attention: Any) -> torch.Tensor | None:
+        if not hasattr(attention, "q_norm"):
+            return None
+        config = self._config
+        queries = attention.q_norm.weight.data.expand(config.num_attention_heads, -1)
+        keys = attention.k_norm.weight.data.expand(config.num_key_value_heads, -1)
+        return torch.cat((queries, keys))
+
+    def _fused(self, *linears: Any) -> PackedLinear:
+        biases = [linear.bias for linear in linears]
+        bias = torch.cat([b.data for b in biases]) if biases[0] is not None else None
+        return self._packed([linear.weight.data for linear in linears], bias)
+
+    def _packed(self, parts: list[torch.Tensor], bias: torch.Tensor | None) -> PackedLinear:
+        weight = torch.cat(parts) if len(parts) > 1 else parts[0]
+        return pack(weight, bias, self._numbers.weights)
+
+
+def _window(config: Any, index: int) -> int | None:
+    kinds = getattr(config, "layer_types", None)
+    if kinds is not None and kinds[index] != "sliding_attention":
+        return None
+    window: int | None = getattr(config, "sliding_window", None)
+    return window

@@ -1,0 +1,82 @@
+"""Whether a model runs through our own decoder, found out by comparing it with transformers."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from transformers import PretrainedConfig, PreTrainedModel
+
+from inference.local import assembly, compatibility, quality
+from inference.local.assembly import Assembled, Numbers, Unsuitable
+from inference.local.decoder import Decoder
+from inference.local.forward import PackedForward
+from inference.local.kv_cache import KvCache
+from inference.local.linear import Format
+from inference.local.scheduler import KV_BLOCK
+
+logger = logging.getLogger(__name__)
+
+# Largest error of a logit in parts of the largest logit: rounding adds up over the layers, a wrong
+# mask or position gives something else altogether.
+TOLERANCE = {Format.FP16: 2e-2, Format.INT8: 0.35}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """`encode` makes token ids of the sample text."""
+
+    folder: Path
+    config: PretrainedConfig
+    context: int
+    encode: Callable[[str], list[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedDecoder:
+    """`skeleton` is transformers' model without weights; `report` says how they are held."""
+
+    decoder: Decoder
+    skeleton: PreTrainedModel
+    weights: Format
+    report: str
+    kv_bytes_per_token: int
+
+
+def load(source: Source, numbers: Numbers) -> CheckedDecoder:
+    """Raises Unsuitable. int8 weights that change the answers too much give way to fp16 ones."""
+    if reason := compatibility.config_obstacle(source.config, source.context):
+        raise Unsuitable(reason)
+    token_ids = _sample_ids(source, numbers)
+    assembled = assembly.assemble(source.folder, source.config, numbers, token_ids)
+    kv_bytes = _trial(assembled, numbers, token_ids)
+    measured = quality.measure(assembled.decoder, token_ids, assembled.expected)
+    is_packed = numbers.weights is not Format.FP32
+    report = f"{numbers.weights}: {measured}" if is_packed else numbers.weights
+    if numbers.weights is Format.INT8 and not measured.is_good:
+        logger.warning("int8 weights are not good enough for %s: %s", source.folder.name, measured)
+        del assembled
+        checked = load(source, replace(numbers, weights=Format.FP16))
+        return replace(checked, report=f"{checked.report}; not int8: {measured}")
+    return CheckedDecoder(assembled.decoder, assembled.skeleton, numbers.weights, report, kv_bytes)
+
+
+def _trial(assembled: Assembled, numbers: Numbers, token_ids: list[int]) -> int:
+    """Pieces of two sequences side by side; returns the bytes of one token in the cache."""
+    cache = KvCache(max_rows=2, max_tokens=2 * KV_BLOCK)
+    forward = PackedForward(assembled.decoder, cache)
+    error = compatibility.relative_error(forward, token_ids, assembled.expected)
+    tolerance = TOLERANCE.get(numbers.weights, compatibility.TOLERANCE[numbers.dtype])
+    # Not `error > tolerance`, which NaN would pass.
+    if not error <= tolerance:
+        raise Unsuitable(f"our decoder's logits differ from transformers' by {error:.1%}")
+    return cache.bytes_per_token
+
+
+def _sample_ids(source: Source, numbers: Numbers) -> list[int]:
+    """A few tokens show that the decoder is right; what int8 costs takes more of them."""
+    wanted = quality.SAMPLE_TOKENS if numbers.weights is Format.INT8 else 0
+    count = min(max(wanted, compatibility.TRIAL_TOKENS), source.context)
+    own = compatibility.trial_ids(source.config.vocab_size, compatibility.TRIAL_TOKENS)
+    encoded = [i for i in source.encode(quality.SAMPLE_TEXT) if i < source.config.vocab_size]
+    return (encoded if len(encoded) >= count else own + encoded)[:count]
