@@ -5,15 +5,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
 from inference.local import assembly, compatibility, quality
 from inference.local.assembly import Assembled, Numbers, Unsuitable
 from inference.local.decoder import Decoder
-from inference.local.forward import PackedForward
+from inference.local.forward import PackedForward, PackedModel
 from inference.local.kv_cache import KvCache
 from inference.local.linear import Format
-from inference.local.scheduler import KV_BLOCK
+from inference.local.scheduler import KV_BLOCK, Chunk
+from inference.local.sequence import Sequence
+from inference.local.traced import TracedDecoder
+from inference.types import SamplingParams
 
 logger = logging.getLogger(__name__)
 
@@ -34,9 +38,10 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class CheckedDecoder:
-    """`skeleton` is transformers' model without weights; `report` says how they are held."""
+    """`network` is the decoder as it is run; `skeleton` is transformers' model without weights."""
 
     decoder: Decoder
+    network: PackedModel
     skeleton: PreTrainedModel
     weights: Format
     report: str
@@ -58,7 +63,14 @@ def load(source: Source, numbers: Numbers) -> CheckedDecoder:
         del assembled
         checked = load(source, replace(numbers, weights=Format.FP16))
         return replace(checked, report=f"{checked.report}; not int8: {measured}")
-    return CheckedDecoder(assembled.decoder, assembled.skeleton, numbers.weights, report, kv_bytes)
+    return CheckedDecoder(
+        decoder=assembled.decoder,
+        network=_fastest(assembled, numbers, token_ids),
+        skeleton=assembled.skeleton,
+        weights=numbers.weights,
+        report=report,
+        kv_bytes_per_token=kv_bytes,
+    )
 
 
 def _trial(assembled: Assembled, numbers: Numbers, token_ids: list[int]) -> int:
@@ -66,11 +78,50 @@ def _trial(assembled: Assembled, numbers: Numbers, token_ids: list[int]) -> int:
     cache = KvCache(max_rows=2, max_tokens=2 * KV_BLOCK)
     forward = PackedForward(assembled.decoder, cache)
     error = compatibility.relative_error(forward, token_ids, assembled.expected)
-    tolerance = TOLERANCE.get(numbers.weights, compatibility.TOLERANCE[numbers.dtype])
     # Not `error > tolerance`, which NaN would pass.
-    if not error <= tolerance:
+    if not error <= _tolerance(numbers):
         raise Unsuitable(f"our decoder's logits differ from transformers' by {error:.1%}")
     return cache.bytes_per_token
+
+
+def _tolerance(numbers: Numbers) -> float:
+    return TOLERANCE.get(numbers.weights, compatibility.TOLERANCE[numbers.dtype])
+
+
+def _fastest(assembled: Assembled, numbers: Numbers, token_ids: list[int]) -> PackedModel:
+    """The recorded decoding step where that is right, as it is on a CPU with this torch."""
+    if numbers.device.type != "cpu":
+        return assembled.decoder
+    traced = TracedDecoder(assembled.decoder)
+    try:
+        error = _replay_error(traced, token_ids, assembled.expected)
+    except Exception as failure:  # noqa: BLE001 - whatever goes wrong, the decoder works without.
+        logger.warning("the decoding step cannot be recorded: %s", failure)
+        return assembled.decoder
+    if not error <= _tolerance(numbers):
+        logger.warning("the recorded decoding step is off by %.1f%%", 100 * error)
+        return assembled.decoder
+    return traced
+
+
+def _replay_error(traced: TracedDecoder, token_ids: list[int], expected: torch.Tensor) -> float:
+    """Decode with growing numbers of rows; the first step records, the others replay."""
+    forward = PackedForward(traced, KvCache(max_rows=3, max_tokens=3 * KV_BLOCK))
+    sequences = [Sequence(str(count), [], SamplingParams(), 1) for count in (3, 2, 4)]
+    errors = []
+    for sequence in sequences:
+        sequence.tokens = token_ids[: int(sequence.id)]
+        forward.run([Chunk(sequence, len(sequence.tokens))])
+        sequence.computed = len(sequence.tokens)
+        running = sequences[: sequences.index(sequence) + 1]
+        for _ in range(2):
+            for other in running:
+                other.append(token_ids[other.computed])
+            logits = forward.run([Chunk(other, 1) for other in running])
+            for row, other in zip(logits, running, strict=True):
+                errors.append(float((row - expected[other.computed]).abs().max()))
+                other.computed += 1
+    return max(errors) / float(expected.abs().max())
 
 
 def _sample_ids(source: Source, numbers: Numbers) -> list[int]:

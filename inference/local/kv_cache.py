@@ -50,6 +50,11 @@ class KvCache:
         """Known after the first step, when the shapes of all layers have been seen."""
         return sum(layer.bytes_per_token for layer in self._layers.values())
 
+    @property
+    def layers(self) -> dict[int, LayerSlab]:
+        """By layer index; a layer comes in with its first write."""
+        return self._layers
+
     def reserve(self, lengths: Iterable[tuple[str, int]]) -> list[int]:
         """Make room for the first `length` tokens of each request; returns their rows."""
         wanted = list(lengths)

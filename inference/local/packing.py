@@ -68,18 +68,18 @@ class DecodeRows:
         self._like = like
         self._views: dict[int | None, View] = {}
         self._rows = torch.tensor(rows, device=like.device)
-        self._is_compact = rows == list(range(self.height))
+        self.is_compact = rows == list(range(self.height))
 
     def spread(self, queries: torch.Tensor) -> torch.Tensor:
         """From `[count, ...]` in packed order to `[height, ...]` in slab order."""
-        if self._is_compact:
+        if self.is_compact:
             return queries
         spread = queries.new_zeros(self.height, *queries.shape[1:])
         spread[self._rows] = queries
         return spread
 
     def gather(self, outputs: torch.Tensor) -> torch.Tensor:
-        return outputs if self._is_compact else outputs[self._rows]
+        return outputs if self.is_compact else outputs[self._rows]
 
     def view(self, window: int | None) -> View:
         """The mask is `[height, 1, 1, end - first]`, or None where all see everything."""
@@ -92,7 +92,7 @@ class DecodeRows:
         first = max(0, min(self._lengths) - window) if window else 0
         # Kernels of an accelerator are tuned, or even compiled, per shape: fewer shapes there.
         end = longest if self._like.device.type == "cpu" else round_up(longest)
-        if first == 0 and end == min(self._lengths) and self._is_compact:
+        if first == 0 and end == min(self._lengths) and self.is_compact:
             return View(first, end, None)
         lengths = self._rows.new_full((self.height,), longest)
         lengths[self._rows] = torch.tensor(self._lengths, device=self._rows.device)

@@ -133,7 +133,7 @@ def _network(
     return _Network(
         kind=DecoderKind.OWN,
         reason=f"{source.config.model_type} is a model of the Llama family",
-        packed=checked.decoder,
+        packed=checked.network,
         transformers=checked.skeleton,
         generation=_generation(source.folder, checked.skeleton),
         weights=checked.weights if on_cpu else choice.dtype,

@@ -44,6 +44,23 @@ def test_transformers_modules_give_the_same_tokens_as_our_decoder(run_engine, ki
         assert driven.noting.tokens[str(number)] == reference(driven, prompt, 12)
 
 
+@pytest.mark.parametrize("kind", OWN)
+def test_without_a_recorded_step_the_tokens_are_the_same(run_engine, kind, monkeypatch):
+    from inference.local import traced
+
+    monkeypatch.setattr(traced, "_record", fail_to_record)
+    driven = run_engine(kind, max_running=4, step_tokens=13)
+    for number, prompt in enumerate(PROMPTS):
+        driven.submit(str(number), prompt, max_tokens=15)
+    for number, prompt in enumerate(PROMPTS):
+        driven.answer(str(number))
+        assert driven.noting.tokens[str(number)] == reference(driven, prompt, 15)
+
+
+def fail_to_record(step, inputs):
+    raise RuntimeError("no interpreter")
+
+
 @pytest.mark.parametrize("kind", [*OWN, "gemma2"])
 @pytest.mark.parametrize("weights", ["fp16", "int8"])
 def test_packed_weights_give_the_same_tokens_alone_and_in_a_batch(run_engine, kind, weights):
