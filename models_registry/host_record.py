@@ -52,6 +52,10 @@ class RunnerReport:
             "device": info.device[:64] if info else "",
             "device_reason": info.device_reason[:300] if info else "",
             "dtype": info.dtype[:32] if info else "",
+            "decoder": info.decoder[:64] if info else "",
+            # An error of a native library may be in here too.
+            "decoder_reason": info.decoder_reason[:300].replace("\0", "") if info else "",
+            "weights_report": info.weights_report[:600].replace("\0", "") if info else "",
             "architecture": info.architecture[:128] if info else "",
             "context": info.context if info else None,
             "parameters": info.parameters if info else None,

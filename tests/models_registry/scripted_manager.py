@@ -6,7 +6,19 @@ from pathlib import Path
 
 from inference.local.runner_spec import EngineInfo, RunnerSpec, RunnerState, RunnerStatus
 
-INFO = EngineInfo("builtin:demo", "LlamaForCausalLM", "cpu", "no GPU here", "fp16", 512, 1000, 2000)
+INFO = EngineInfo(
+    source="builtin:demo",
+    architecture="LlamaForCausalLM",
+    device="cpu",
+    device_reason="no GPU here",
+    dtype="fp16",
+    context=512,
+    parameters=1000,
+    memory_bytes=2000,
+    decoder="own",
+    decoder_reason="llama is a model of the Llama family",
+    weights_report="fp16: as configured",
+)
 
 
 class ScriptedManager:

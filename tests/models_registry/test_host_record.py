@@ -75,6 +75,8 @@ def test_a_runner_is_written_with_all_that_is_known(record: HostRecord, backend:
     assert (runner.state, runner.pid, runner.restarts) == (State.READY, 7, 2)
     assert (runner.device, runner.device_reason, runner.dtype) == ("cpu", "no GPU here", "fp16")
     assert (runner.context, runner.parameters, runner.memory_bytes) == (512, 1000, 2000)
+    assert (runner.decoder, runner.weights_report) == ("own", "fp16: as configured")
+    assert "Llama family" in runner.decoder_reason
     assert (runner.socket_path, runner.load_request) == ("/run/demo.sock", 3)
 
 

@@ -59,6 +59,8 @@ def _backend_as_json(backend: Backend) -> dict[str, Any]:
         "detail": observed.text,
         "host": runner.host.name if runner else None,
         "device": (runner.device or None) if runner else None,
+        "weights": (runner.dtype or None) if runner else None,
+        "decoder": (runner.decoder or None) if runner else None,
         "memory_bytes": runner.memory_bytes if runner else None,
     }
 
