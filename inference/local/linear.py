@@ -70,7 +70,8 @@ class Int8Linear(nn.Module):
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
         super().__init__()
-        scales = (weight.abs().amax(dim=1) / WEIGHT_STEPS).clamp_min(1e-12)
+        largest = torch.linalg.vector_norm(weight, torch.inf, dim=1)
+        scales = (largest / WEIGHT_STEPS).clamp_min(1e-12)
         integers = (weight / scales[:, None]).round_().to(torch.int8)
         with warnings.catch_warnings():
             # torch will drop these tensors one day; `find_fault` notices when it does.
@@ -104,8 +105,11 @@ PACKS: dict[Format, Pack] = {
 
 def pack(weight: torch.Tensor, bias: torch.Tensor | None, weights: Format) -> PackedLinear:
     """`weight` is `[outputs, inputs]`, fp32 where the format is not; it is not kept."""
-    if weights is Format.FP16 and float(weight.abs().max()) > FP16_MAX:
-        weights = Format.FP32
+    if weights is Format.FP16:
+        # Not `abs`, which would be a copy of the whole.
+        least, most = torch.aminmax(weight)
+        if max(-float(least), float(most)) > FP16_MAX:
+            weights = Format.FP32
     return PACKS[weights](weight, bias)
 
 
