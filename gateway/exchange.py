@@ -63,11 +63,11 @@ class CompletionRequest:
     def choices(self) -> int:
         return max(1, len(self.prompts)) * self.n
 
-    def for_model(self, name: str) -> tuple[GenerationRequest, ...]:
+    def for_model(self, name: str, cache_salt: str = "") -> tuple[GenerationRequest, ...]:
         """What the backends are asked, one for each choice."""
-        return tuple(self._one(name, choice) for choice in range(self.choices))
+        return tuple(self._one(name, choice, cache_salt) for choice in range(self.choices))
 
-    def _one(self, name: str, choice: int) -> GenerationRequest:
+    def _one(self, name: str, choice: int, cache_salt: str) -> GenerationRequest:
         prompt = self.prompts[choice // self.n] if self.prompts else None
         return GenerationRequest(
             id=self.request_id if self.choices == 1 else f"{self.request_id}-{choice}",
@@ -77,6 +77,7 @@ class CompletionRequest:
             prompt_ids=prompt if isinstance(prompt, tuple) else None,
             sampling=_reseeded(self.sampling, choice % self.n),
             echo=self.echo,
+            cache_salt=cache_salt,
         )
 
 

@@ -86,6 +86,18 @@ QUEUE_SIZE = Gauge(
     ["backend"],
     multiprocess_mode="livemostrecent",
 )
+KV_BYTES = Gauge(
+    "llmserver_runner_kv_bytes",
+    "KV cache of running requests, and of what is kept of former ones for reuse.",
+    ["backend", "kind"],
+    multiprocess_mode="livemostrecent",
+)
+PREFIX_TOKENS = Gauge(
+    "llmserver_runner_prefix_tokens",
+    "Prompt tokens that a runner looked up among former ones since its start, and that it found.",
+    ["backend", "kind"],
+    multiprocess_mode="livemostrecent",
+)
 BOOKKEEPING_FAILURES = Counter(
     "llmserver_bookkeeping_failures",
     "Answers that went out although settling, recording or caching them failed.",
@@ -148,6 +160,10 @@ def refusal_reason(error: GatewayError | InferenceError) -> str:
 def on_runner_stats(backend_id: str, stats: EngineStats) -> None:
     BATCH_SIZE.labels(backend_id).set(stats.running)
     QUEUE_SIZE.labels(backend_id).set(stats.waiting)
+    KV_BYTES.labels(backend_id, "running").set(stats.kv_bytes)
+    KV_BYTES.labels(backend_id, "prefix").set(stats.prefix_bytes)
+    PREFIX_TOKENS.labels(backend_id, "looked_up").set(stats.prefix_queries)
+    PREFIX_TOKENS.labels(backend_id, "found").set(stats.prefix_hits)
 
 
 def observe_process() -> None:

@@ -83,6 +83,8 @@ class GenerationRequest:
     `prompt_ids` (token ids, nothing is added).
 
     With `echo` the answer begins with the text of the prompt, and `logprobs` cover the prompt.
+    Requests share cached prefixes, and get their fair part of the model, by `cache_salt`: those of
+    one team have the same. Higher `priority` goes first.
     """
 
     id: str
@@ -92,6 +94,8 @@ class GenerationRequest:
     prompt_ids: tuple[int, ...] | None = None
     sampling: SamplingParams = field(default_factory=SamplingParams)
     echo: bool = False
+    cache_salt: str = ""
+    priority: int = 0
 
     def __post_init__(self) -> None:
         given = (self.messages, self.prompt, self.prompt_ids)

@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from inference.errors import BackendUnavailable, InferenceError, PromptTooLong
@@ -31,6 +31,9 @@ logger = logging.getLogger(__name__)
 # One failed step can be the fault of a request; this many in a row are the fault of the model.
 MAX_FAILED_STEPS = 3
 
+# People pause this long between two turns of a conversation; then its memory is worth more.
+IDLE_S = 300.0
+
 Events = list[tuple[str, GenerationEvent | InferenceError]]
 
 
@@ -49,14 +52,17 @@ class Engine:
     everything under way; after that every `submit` raises BackendUnavailable.
     """
 
-    def __init__(self, spec: RunnerSpec, loaded: LoadedModel) -> None:
+    def __init__(self, spec: RunnerSpec, loaded: LoadedModel, *, idle_s: float = IDLE_S) -> None:
+        """Without any request for `idle_s` seconds it forgets the prefixes of former ones."""
         self.info = loaded.info
         self.failed: str | None = None
         self.step_under_way: StepUnderWay | None = None
         self._threads_wanted: int | None = None
         self._backend = spec.backend_id
         self._loaded = loaded
-        self._scheduler = Scheduler(loaded.limits)
+        self._idle_s = idle_s
+        self._memory = EngineStats()
+        self._scheduler = Scheduler(loaded.limits, loaded.prefixes)
         self._intake = Intake(loaded.limits.max_running + loaded.limits.max_waiting)
         self._generations: dict[str, Generation] = {}
         self._failed_steps = 0
@@ -98,7 +104,8 @@ class Engine:
 
     def stats(self) -> EngineStats:
         running = len(self._scheduler.running)
-        return EngineStats(running, max(0, self._intake.count - running))
+        waiting = max(0, self._intake.count - running)
+        return replace(self._memory, running=running, waiting=waiting)
 
     def stop(self) -> None:
         """Requests under way end with BackendUnavailable; returns when the thread has ended."""
@@ -124,6 +131,7 @@ class Engine:
             ends |= loaded.eos_ids
         max_tokens = sampling.max_tokens or room
         sequence = Sequence(request.id, prompt_ids, sampling, max_tokens, ends=ends)
+        sequence.cache_salt, sequence.priority = request.cache_salt, request.priority
         if request.echo and sampling.logprobs is not None:
             sequence.told = 0
         echo = loaded.prompts.text_of(request) if request.echo else None
@@ -146,16 +154,26 @@ class Engine:
 
     def _serve(self, emit: Callable[[StepOutput], None]) -> None:
         while self.failed is None:
-            arrivals = self._intake.take(wait=not self._scheduler.has_work)
+            wait_s = 0.0 if self._scheduler.has_work else self._idle_s
+            arrivals = self._intake.take(wait_s)
             if arrivals is None:
                 return
             self._emit(emit, self._meet(arrivals))
+            if wait_s and arrivals.is_empty:
+                self._forget_prefixes()
             if self._scheduler.has_work:
                 self._emit(emit, self._step())
 
     def _emit(self, emit: Callable[[StepOutput], None], events: Events) -> None:
+        if self._loaded.prefixes is not None:
+            self._memory = self._loaded.prefixes.stats
         if events:
             emit(StepOutput(events, self.stats()))
+
+    def _forget_prefixes(self) -> None:
+        if self._loaded.prefixes is not None:
+            self._loaded.prefixes.clear()
+            self._memory = self._loaded.prefixes.stats
 
     def _meet(self, arrivals: Arrivals) -> Events:
         events: Events = []
@@ -169,6 +187,7 @@ class Engine:
                 events.append(
                     (request_id, cancelled.finished(FinishReason.ABORT, time.monotonic()))
                 )
+                self._keep(cancelled.sequence)
                 self._release(cancelled.sequence)
         return events
 
@@ -176,6 +195,7 @@ class Engine:
         self._take_threads()
         step = self._scheduler.next_step()
         self.step_under_way = _sizes(step)
+        started_at = time.monotonic()
         try:
             events = self._compute(step)
         except Exception as error:
@@ -189,6 +209,7 @@ class Engine:
         finally:
             self.step_under_way = None
         self._failed_steps = 0
+        self._scheduler.observe(step, time.monotonic() - started_at)
         return events
 
     def _take_threads(self) -> None:
@@ -202,7 +223,11 @@ class Engine:
 
     def _compute(self, step: Step) -> Events:
         for sequence in step.preempted:
+            self._keep(sequence)
             self._loaded.forward.release(sequence.id)
+        if self._loaded.prefixes is not None:
+            for sequence, match in step.restored:
+                self._loaded.prefixes.restore(sequence.id, match)
         for chunk in step.chunks:
             if chunk.sequence.clock.scheduled_at is None:
                 chunk.sequence.clock.scheduled_at = time.monotonic()
@@ -244,9 +269,13 @@ class Engine:
                 "The model computed no usable numbers for this request. Change the prompt, or "
                 "load the model with `weights: fp32`.",
             )
+        if not sequence.output_tokens:
+            # Others with the same prompt need not wait for the whole answer.
+            self._keep(sequence)
         generation = self._generations[sequence.id]
         events = generation.advance(token, time.monotonic(), score)
         if generation.is_finished:
+            self._keep(sequence)
             self._release(sequence)
         return [(sequence.id, event) for event in events]
 
@@ -260,6 +289,16 @@ class Engine:
         self._failed_steps += 1
         if self._failed_steps >= MAX_FAILED_STEPS:
             self.failed = f"{self._failed_steps} steps in a row failed, at last with {error!r}"
+
+    def _keep(self, sequence: Sequence) -> None:
+        if self._loaded.prefixes is None:
+            return
+        try:
+            self._loaded.prefixes.keep(sequence)
+        except (RuntimeError, MemoryError):
+            # torch reports exhausted memory as either. No request fails over an optional copy.
+            logger.exception("could not keep a prefix; dropped all of them")
+            self._forget_prefixes()
 
     def _release(self, sequence: Sequence) -> None:
         self._scheduler.remove(sequence)

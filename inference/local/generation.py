@@ -73,8 +73,13 @@ class Generation:
         return [*events, TokenChunk(index, text, 1, logprobs)]
 
     def finished(self, reason: FinishReason, now: float) -> Finished:
-        usage = Usage(self.sequence.prompt_tokens, self.sequence.output_tokens)
-        return Finished(reason, usage, self.sequence.clock.timings(now))
+        sequence = self.sequence
+        usage = Usage(
+            sequence.prompt_tokens,
+            sequence.output_tokens,
+            cached_tokens=sequence.cached_tokens or 0,
+        )
+        return Finished(reason, usage, sequence.clock.timings(now))
 
     def _finish_reason(self, token: int) -> FinishReason | None:
         if token in self.sequence.ends or self._detokenizer.is_stopped:

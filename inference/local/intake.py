@@ -14,6 +14,10 @@ class Arrivals:
     generations: list[Generation]
     cancelled: list[str]
 
+    @property
+    def is_empty(self) -> bool:
+        return not self.generations and not self.cancelled
+
 
 class Intake:
     """A request holds a place from `reserve` to `leave`, so that a full house refuses cheaply."""
@@ -69,11 +73,10 @@ class Intake:
             self._is_closed = True
             self._changed.notify()
 
-    def take(self, *, wait: bool) -> Arrivals | None:
-        """None once closed; with `wait`, sleeps until there is something to take."""
+    def take(self, wait_s: float) -> Arrivals | None:
+        """None once closed; sleeps for at most `wait_s` until there is something to take."""
         with self._changed:
-            while wait and not self._is_closed and not self._has_news():
-                self._changed.wait()
+            self._changed.wait_for(lambda: self._is_closed or self._has_news(), wait_s)
             return None if self._is_closed else self._take()
 
     def clear(self) -> list[str]:

@@ -28,6 +28,10 @@ class LayerSlab:
     def bytes_per_token(self) -> int:
         return self.nbytes // (self.keys.shape[0] * self.keys.shape[2])
 
+    def cut(self, first: int, end: int) -> "LayerSlab":
+        """A copy of some tokens of one row, `[kv_heads, tokens, head_dim]`."""
+        return LayerSlab(self.keys[:, first:end].clone(), self.values[:, first:end].clone())
+
 
 class KvCache:
     """Rows by request id; `max_tokens` bounds rows times length of the slabs."""
@@ -54,6 +58,14 @@ class KvCache:
     def layers(self) -> dict[int, LayerSlab]:
         """By layer index; a layer comes in with its first write."""
         return self._layers
+
+    @property
+    def used_bytes(self) -> int:
+        """Of tokens that requests hold; the slabs take more, being rectangles with spare room."""
+        return sum(self._used) * self.bytes_per_token
+
+    def tokens_of(self, owner: str) -> int:
+        return self._used[self._owners.index(owner)] if owner in self._owners else 0
 
     def reserve(self, lengths: Iterable[tuple[str, int]]) -> list[int]:
         """Make room for the first `length` tokens of each request; returns their rows."""
@@ -84,6 +96,27 @@ class KvCache:
         layer.keys[rows, :, positions] = keys
         layer.values[rows, :, positions] = values
         return layer
+
+    def read(self, owner: str, first: int, end: int) -> dict[int, LayerSlab]:
+        """Copies of some of the owner's tokens, by layer: `[kv_heads, tokens, head_dim]`."""
+        row = self._owners.index(owner)
+        return {
+            index: LayerSlab(layer.keys[row], layer.values[row]).cut(first, end)
+            for index, layer in self._layers.items()
+        }
+
+    def restore(self, owner: str, place: range, layers: dict[int, LayerSlab]) -> None:
+        """Put what `read` gave, or the beginning of it, at these positions of a request."""
+        (row,) = self.reserve([(owner, place.stop)])
+        for index, saved in layers.items():
+            if index not in self._layers:
+                self._layers[index] = LayerSlab(
+                    self._empty(saved.keys.transpose(0, 1)),
+                    self._empty(saved.values.transpose(0, 1)),
+                )
+            layer = self._layers[index]
+            layer.keys[row, :, place.start : place.stop] = saved.keys[:, : len(place)]
+            layer.values[row, :, place.start : place.stop] = saved.values[:, : len(place)]
 
     def release(self, owner: str) -> None:
         """Free the row of a request, if it has one; the last row moves into the gap."""

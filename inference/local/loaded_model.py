@@ -10,6 +10,7 @@ from inference.types import SamplingParams
 
 if TYPE_CHECKING:
     from inference.local.forward import Forward
+    from inference.local.prefix_cache import PrefixCache
     from inference.local.prompts import PromptEncoder
     from inference.local.sampler import Sampler
     from inference.local.vocabulary import Vocabulary
@@ -19,7 +20,10 @@ OnProgress = Callable[[float, str], None]
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """`eos_ids` end a generation; `defaults` hold for what a request leaves open."""
+    """`eos_ids` end a generation; `defaults` hold for what a request leaves open.
+
+    `prefixes` is None where KV cannot be taken over.
+    """
 
     info: EngineInfo
     limits: Limits
@@ -29,3 +33,4 @@ class LoadedModel:
     vocabulary: "Vocabulary"
     eos_ids: frozenset[int]
     defaults: SamplingParams
+    prefixes: "PrefixCache | None" = None

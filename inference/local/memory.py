@@ -41,6 +41,10 @@ def given_back() -> Iterator[None]:
         getattr(libc, "malloc_trim", lambda _pad: 0)(0)
 
 
+# Of that, what prefixes of former requests may take; the rest is for those that run.
+PREFIX_SHARE = 0.25
+
+
 def kv_budget_bytes(device: str) -> int:
     if device == "cuda":
         free, _ = torch.cuda.mem_get_info()
@@ -49,3 +53,9 @@ def kv_budget_bytes(device: str) -> int:
         free = torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
         return int(free * ACCELERATOR_SHARE)
     return int(available_bytes() * CPU_SHARE)
+
+
+def prefix_budget_bytes(device: str, held_bytes: int) -> int:
+    """What a prefix cache that holds so much may grow, or has to shrink, to."""
+    share = CPU_SHARE if device == "cpu" else ACCELERATOR_SHARE
+    return int((kv_budget_bytes(device) + held_bytes * share) * PREFIX_SHARE)

@@ -66,12 +66,18 @@ class EngineStats:
     """`running` requests have KV memory, `waiting` ones do not yet.
 
     `accepted` counts all that ever came, so that requests between two looks are seen too; only the
-    manager is told.
+    manager is told. `kv_bytes` is held by running requests and `prefix_bytes` by what is kept of
+    former ones. Since the start, `prefix_queries` prompt tokens were looked up there and
+    `prefix_hits` found.
     """
 
     running: int = 0
     waiting: int = 0
     accepted: int = 0
+    kv_bytes: int = 0
+    prefix_bytes: int = 0
+    prefix_queries: int = 0
+    prefix_hits: int = 0
 
 
 @dataclass(frozen=True, slots=True)

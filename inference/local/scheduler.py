@@ -1,15 +1,18 @@
 """Which tokens of which requests the next step computes: continuous batching, without torch.
 
 Each step decodes every running sequence and spends the rest of its token budget on prefill
-chunks, so a long prompt delays the others by one chunk and not by its whole length. Admission is
-first come, first served. The KV cache is a rectangle, so what must fit is the number of rows
-times the longest of them.
+chunks, so a long prompt delays the others by one chunk and not by its whole length. Who goes next
+is up to the queue. The KV cache is a rectangle, so what must fit is the number of rows times the
+longest of them.
 """
 
-from collections import deque
 from dataclasses import dataclass
+from typing import Any, Protocol
 
+from inference.local.fair_queue import FairQueue
+from inference.local.prefix_tree import Match
 from inference.local.sequence import Sequence, SequenceState
+from inference.local.step_budget import StepBudget
 
 KV_BLOCK = 64
 """The KV cache grows in steps of this many tokens."""
@@ -65,78 +68,122 @@ class Chunk:
 @dataclass(frozen=True, slots=True)
 class Step:
     """Chunks of one token come first. `preempted` sequences lose their KV memory and wait again,
-    ahead of all others."""
+    ahead of all others; `restored` ones get theirs, before the chunks, from what is cached."""
 
     chunks: list[Chunk]
     preempted: list[Sequence]
+    restored: list[tuple[Sequence, Match[Any]]]
+
+
+class Prefixes(Protocol):
+    """Where KV of former requests is found."""
+
+    def match(self, sequence: Sequence) -> Match[Any]: ...
 
 
 class Scheduler:
-    def __init__(self, limits: Limits) -> None:
+    """Call `observe` with the duration of each step, from which the next ones get their size."""
+
+    def __init__(self, limits: Limits, prefixes: Prefixes | None = None) -> None:
         self.limits = limits
-        self.waiting: deque[Sequence] = deque()
+        self._prefixes = prefixes
+        self._queue = FairQueue()
+        self._budget = StepBudget(limits.step_tokens)
         self.running: list[Sequence] = []
 
     @property
+    def waiting(self) -> int:
+        return len(self._queue)
+
+    @property
     def has_work(self) -> bool:
-        return bool(self.running or self.waiting)
+        return bool(self.running or self._queue)
 
     def add(self, sequence: Sequence) -> None:
-        self.waiting.append(sequence)
+        self._queue.arrive(sequence)
 
     def remove(self, sequence: Sequence) -> None:
         """For a finished or cancelled sequence, running or waiting."""
+        if sequence.state is SequenceState.FINISHED:
+            return
         if sequence.state is SequenceState.RUNNING:
             self.running.remove(sequence)
-        elif sequence.state is SequenceState.WAITING:
-            self.waiting.remove(sequence)
+        self._queue.depart(sequence)
         sequence.state = SequenceState.FINISHED
 
     def next_step(self) -> Step:
-        preempted = self._preempt()
-        chunks = [Chunk(sequence, 1) for sequence in self.running if sequence.pending == 1]
-        budget = self.limits.step_tokens - len(chunks)
+        step = Step([], self._preempt(), [])
         for sequence in self.running:
-            if budget and sequence.pending > 1:
-                budget = self._add_prefill(chunks, sequence, budget)
-        while budget and not preempted and self._can_admit():
-            budget = self._add_prefill(chunks, self._admit(), budget)
-        chunks.sort(key=lambda chunk: chunk.tokens > 1)
-        return Step(chunks, preempted)
+            if sequence.pending == 1:
+                self._add(step, sequence, 1)
+        self._add_prefill(step)
+        step.chunks.sort(key=lambda chunk: chunk.tokens > 1)
+        return step
 
-    def _add_prefill(self, chunks: list[Chunk], sequence: Sequence, budget: int) -> int:
+    def observe(self, step: Step, seconds: float) -> None:
+        decoding = sum(chunk.tokens == 1 for chunk in step.chunks)
+        prefill = sum(chunk.tokens for chunk in step.chunks) - decoding
+        self._budget.observe(decoding, prefill, seconds)
+
+    def _add_prefill(self, step: Step) -> None:
+        decoding = len(step.chunks)
+        budget = min(self.limits.step_tokens - decoding, self._budget.prefill_tokens(decoding))
+        prefilling = [sequence for sequence in self.running if sequence.pending > 1]
+        while budget > 0:
+            candidate = self._admissible(step)
+            candidates = prefilling if candidate is None else [*prefilling, candidate]
+            if not candidates:
+                return
+            sequence = min(candidates, key=self._queue.rank)
+            if sequence is candidate:
+                self._admit(step, sequence)
+            else:
+                prefilling.remove(sequence)
+            tokens = self._prefill_tokens(sequence, budget)
+            self._add(step, sequence, tokens)
+            budget -= tokens
+
+    def _prefill_tokens(self, sequence: Sequence, budget: int) -> int:
         if not self.limits.chunked:
-            chunks.append(Chunk(sequence, sequence.pending))
-            return 0
-        tokens = min(sequence.pending, budget)
-        if sequence.scores_prompt:
-            tokens = min(tokens, SCORED_TOKENS)
-        chunks.append(Chunk(sequence, tokens))
-        return budget - tokens
+            return sequence.pending
+        most = min(budget, SCORED_TOKENS) if sequence.scores_prompt else budget
+        return min(sequence.pending, most)
 
-    def _can_admit(self) -> bool:
-        if not self.waiting or len(self.running) >= self.limits.max_running:
-            return False
-        if not self.running:
-            return True
-        candidate = self.waiting[0]
+    def _add(self, step: Step, sequence: Sequence, tokens: int) -> None:
+        step.chunks.append(Chunk(sequence, tokens))
+        self._queue.charge(sequence, tokens)
+
+    def _admissible(self, step: Step) -> Sequence | None:
+        """Nobody goes past the one whose turn it is, or a long prompt would wait for ever."""
+        candidate = self._queue.head()
+        if candidate is None or step.preempted or len(self.running) >= self.limits.max_running:
+            return None
         # One token more than it has, so that it is not admitted just to be preempted.
         longest = max(len(sequence.tokens) + 1 for sequence in [*self.running, candidate])
-        return (len(self.running) + 1) * round_up(longest) <= self.limits.kv_tokens
+        fits = (len(self.running) + 1) * round_up(longest) <= self.limits.kv_tokens
+        return candidate if fits or not self.running else None
 
-    def _admit(self) -> Sequence:
-        sequence = self.waiting.popleft()
+    def _admit(self, step: Step, sequence: Sequence) -> None:
+        self._queue.admit(sequence)
+        sequence.is_preempted = False
         sequence.state = SequenceState.RUNNING
         self.running.append(sequence)
-        return sequence
+        # The scores of a prompt need the logits of all its tokens.
+        if self._prefixes is not None and not sequence.scores_prompt:
+            match = self._prefixes.match(sequence)
+            sequence.skip(match.tokens)
+            if match.tokens:
+                step.restored.append((sequence, match))
 
     def _preempt(self) -> list[Sequence]:
-        """Push back the youngest until the rest fits; the oldest always stays, so work goes on."""
+        """Push back the least and the latest until the rest fits; one always stays, so work
+        goes on."""
         preempted = []
         while len(self.running) > 1 and self._kv_tokens_needed() > self.limits.kv_tokens:
-            sequence = self.running.pop()
+            sequence = min(self.running, key=lambda one: (one.priority, -one.number))
+            self.running.remove(sequence)
             sequence.preempt()
-            self.waiting.appendleft(sequence)
+            self._queue.come_back(sequence)
             preempted.append(sequence)
         return preempted
 

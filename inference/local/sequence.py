@@ -38,6 +38,13 @@ class Sequence:
         self.prompt_tokens = len(prompt_ids)
         self.tokens = list(prompt_ids)
         self.computed = 0
+        self.cache_salt = ""
+        self.priority = 0
+        self.number = 0
+        """The order of arrival, given by the queue."""
+        self.is_preempted = False
+        self.cached_tokens: int | None = None
+        """Of the prompt, those that need not be computed; None before the first admission."""
         self.state = SequenceState.WAITING
         self.clock = Clock()
         # A generator of its own: the same seed gives the same draws whatever else is in the batch.
@@ -75,8 +82,16 @@ class Sequence:
         if self.seen is not None:
             self.seen.add(token)
 
+    def skip(self, cached: int) -> None:
+        """The first `cached` tokens are in the KV cache already."""
+        self.computed = cached
+        # Running again after a preemption, it mostly finds what it computed itself.
+        if self.cached_tokens is None:
+            self.cached_tokens = cached
+
     def preempt(self) -> None:
         self.computed = 0
+        self.is_preempted = True
         self.state = SequenceState.WAITING
 
 

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ from inference.local.forward import Forward, PackedForward, PackedModel, SeamMod
 from inference.local.kv_cache import KvCache
 from inference.local.linear import Format, FormatChoice, packed_bytes
 from inference.local.loaded_model import LoadedModel, OnProgress
-from inference.local.memory import kv_budget_bytes
+from inference.local.memory import PREFIX_SHARE, kv_budget_bytes, prefix_budget_bytes
+from inference.local.prefix_cache import PrefixCache
 from inference.local.prompts import PromptEncoder
 from inference.local.runner_spec import DecoderKind, EngineInfo, RunnerSpec
 from inference.local.sampler import Sampler
@@ -81,7 +83,7 @@ def load(
         source = decoder_choice.Source(folder, config, context, _encoder(prompts))
         network = _network(source, choice, _format(spec, choice))
     on_progress(0.9, "checking the memory for its cache")
-    forward, limits = _forward(spec, network, context)
+    forward, limits, prefixes = _forward(spec, network, context)
     logger.info("%s: %s (%s); %s", spec.source, network.kind, network.reason, network.report)
     return LoadedModel(
         info=_info(spec, network, choice, min(context, limits.kv_tokens)),
@@ -92,6 +94,7 @@ def load(
         vocabulary=Vocabulary(tokenizer, config.vocab_size),
         eos_ids=_eos_ids(network.generation, network.transformers, tokenizer),
         defaults=defaults_of(network.generation),
+        prefixes=prefixes,
     )
 
 
@@ -244,13 +247,16 @@ def _context(spec: RunnerSpec, config: PretrainedConfig) -> int:
     return spec.context or allowed or DEFAULT_CONTEXT
 
 
-def _forward(spec: RunnerSpec, network: _Network, context: int) -> tuple[Forward, Limits]:
+def _forward(
+    spec: RunnerSpec, network: _Network, context: int
+) -> tuple[Forward, Limits, PrefixCache | None]:
     if network.packed is None:
         logger.warning("%s runs one request at a time: %s", spec.source, network.reason)
         kv_tokens = round_up(context)
-        return SingleForward(network.transformers), Limits(
+        limits = Limits(
             1, spec.max_waiting, step_tokens=kv_tokens, kv_tokens=kv_tokens, chunked=False
         )
+        return SingleForward(network.transformers), limits, None
     device = network.packed.device.type
     kv_tokens = _kv_tokens(spec, device, context, network.kv_bytes_per_token)
     step_tokens = CPU_STEP_TOKENS if device == "cpu" else ACCELERATOR_STEP_TOKENS
@@ -260,12 +266,14 @@ def _forward(spec: RunnerSpec, network: _Network, context: int) -> tuple[Forward
         step_tokens=max(step_tokens, 2 * spec.max_running),
         kv_tokens=kv_tokens,
     )
-    return PackedForward(network.packed, KvCache(spec.max_running, kv_tokens)), limits
+    cache = KvCache(spec.max_running, kv_tokens)
+    prefixes = PrefixCache(cache, partial(prefix_budget_bytes, device))
+    return PackedForward(network.packed, cache), limits, prefixes
 
 
 def _kv_tokens(spec: RunnerSpec, device: str, context: int, bytes_per_token: int) -> int:
     """As many as the memory holds, and no more than all rows at full length need."""
-    budget = kv_budget_bytes(device)
+    budget = int(kv_budget_bytes(device) * (1 - PREFIX_SHARE))
     affordable = budget // bytes_per_token // KV_BLOCK * KV_BLOCK
     if affordable < KV_BLOCK:
         raise ModelLoadError(

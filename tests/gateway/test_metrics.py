@@ -134,6 +134,15 @@ def test_the_newest_figures_of_a_runner_are_shown() -> None:
     assert value("llmserver_runner_queue_size", backend="demo/7") == 0
 
 
+def test_the_kv_memory_of_a_runner_is_shown() -> None:
+    stats = EngineStats(kv_bytes=10, prefix_bytes=20, prefix_queries=30, prefix_hits=40)
+    metrics.on_runner_stats("demo/8", stats)
+    assert value("llmserver_runner_kv_bytes", backend="demo/8", kind="running") == 10
+    assert value("llmserver_runner_kv_bytes", backend="demo/8", kind="prefix") == 20
+    assert value("llmserver_runner_prefix_tokens", backend="demo/8", kind="looked_up") == 30
+    assert value("llmserver_runner_prefix_tokens", backend="demo/8", kind="found") == 40
+
+
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
 def test_the_memory_of_the_process_is_shown() -> None:
     metrics.render()

@@ -68,7 +68,8 @@ async def test_it_asks_the_backend_for_what_was_asked(
     sampling = SamplingParams(temperature=0.3, max_tokens=2)
     request = make_request(messages=(Message("user", "hello"),), sampling=sampling)
     await events_of(caller, request)
-    assert tuple(fake.requests) == request.for_model("demo")
+    salt = str(caller.team_id)
+    assert tuple(fake.requests) == request.for_model("demo", cache_salt=salt)
 
 
 async def test_it_records_a_completed_request(process: Runtime, caller: Caller) -> None:

@@ -1,4 +1,5 @@
 import asyncio
+import random
 import threading
 from contextlib import aclosing
 
@@ -42,6 +43,32 @@ async def test_a_caller_who_leaves_frees_its_slot(process: Runtime, caller: Call
     await database.run(lambda: limit(caller, concurrent_requests=1))
     await leave_after(2, caller, make_request())
     assert isinstance((await events_of(caller, make_request()))[-1], Completed)
+
+
+async def test_many_who_leave_at_random_hold_nothing(
+    process: Runtime, fake: FakeBackend, caller: Caller, quota: Quota
+) -> None:
+    await database.run(lambda: limit(caller, concurrent_requests=300))
+    dice = random.Random(7)
+
+    async def visit() -> None:
+        await asyncio.sleep(dice.uniform(0, 0.5))
+        reading = asyncio.create_task(leave_after(dice.randint(1, 5), caller, make_request()))
+        await asyncio.wait([reading], timeout=dice.uniform(0, 0.5))
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+
+    await asyncio.gather(*(visit() for _ in range(80)))
+    await until_held(quota, 0)
+    assert fake.running == 0
+
+
+async def until_held(quota: Quota, amount: int) -> None:
+    for _ in range(600):
+        if (await window_of(quota))[1] == amount:
+            return
+        await asyncio.sleep(0.05)
+    raise TimeoutError("something is still held")
 
 
 async def test_a_cancelled_task_is_a_caller_who_leaves(

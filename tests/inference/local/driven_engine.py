@@ -1,6 +1,7 @@
 """An engine under test: submits requests, notes all events, and the tokens behind them."""
 
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -91,9 +92,11 @@ class DrivenEngine:
         self.engine.start(self._emit)
         return self
 
-    def submit(self, request_id: str, prompt: str, **sampling: Any) -> None:
+    def submit(self, request_id: str, prompt: str, *, salt: str = "", **sampling: Any) -> None:
         params = SamplingParams(**{"temperature": 0.0, **sampling})
-        self.engine.submit(GenerationRequest(request_id, "tiny", prompt=prompt, sampling=params))
+        self.engine.submit(
+            GenerationRequest(request_id, "tiny", prompt=prompt, sampling=params, cache_salt=salt)
+        )
 
     def chat(self, request_id: str, *messages: tuple[str, str], **sampling: Any) -> None:
         params = SamplingParams(**{"temperature": 0.0, **sampling})
@@ -129,6 +132,13 @@ class DrivenEngine:
         with self._changed:
             assert self._changed.wait_for(is_reached, timeout=DEADLINE_S)
 
+    def wait_until(self, is_reached: Callable[[], bool]) -> None:
+        """For what no event tells of."""
+        deadline = time.monotonic() + DEADLINE_S
+        while not is_reached():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
     def _emit(self, output: StepOutput) -> None:
         with self._changed:
             self.outputs.append(output)
@@ -150,3 +160,29 @@ def load(folder: Path, *, step_tokens: int | None = None, **changes: Any) -> Dri
     if step_tokens is not None:
         loaded = replace(loaded, limits=replace(loaded.limits, step_tokens=step_tokens))
     return DrivenEngine(spec, loaded)
+
+
+def with_memory(
+    driven: DrivenEngine, *, kv_tokens: int = 4096, prefix_bytes: int = 0
+) -> DrivenEngine:
+    """The same model with so much memory; its `forward.recomputed` counts preemptions."""
+    from inference.local.forward import PackedForward
+    from inference.local.kv_cache import KvCache
+    from inference.local.prefix_cache import PrefixCache
+
+    class CountingForward(PackedForward):
+        recomputed = 0
+
+        def run(self, chunks: Any) -> Any:
+            self.recomputed += sum(c.tokens > 1 and c.sequence.output_tokens > 0 for c in chunks)
+            return super().run(chunks)
+
+    loaded = driven.loaded
+    cache = KvCache(loaded.limits.max_running, kv_tokens)
+    smaller = replace(
+        loaded,
+        limits=replace(loaded.limits, kv_tokens=kv_tokens),
+        forward=CountingForward(loaded.forward.model, cache),  # type: ignore[attr-defined]
+        prefixes=PrefixCache(cache, lambda _held: prefix_bytes),
+    )
+    return DrivenEngine(spec_for(Path(loaded.info.source)), smaller)

@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM
 
 from inference.errors import InvalidRequest
 from inference.types import FinishReason, GenerationRequest, SamplingParams
-from tests.inference.local.driven_engine import load
+from tests.inference.local.driven_engine import load, with_memory
 
 PROMPT = "Zwölf Boxkämpfer jagen 数は十三"
 
@@ -91,9 +91,7 @@ def test_an_echo_tells_how_likely_the_prompt_was(run_engine, kind):
 
 
 def test_an_echo_is_told_once_though_its_request_has_to_start_again(tiny_model):
-    from tests.inference.local.test_same_tokens import with_kv_tokens
-
-    driven = with_kv_tokens(load(tiny_model("llama"), max_running=4), 256).start()
+    driven = with_memory(load(tiny_model("llama"), max_running=4), kv_tokens=256).start()
     sampling = SamplingParams(temperature=0.0, max_tokens=90, logprobs=0)
     for name in "abcd":
         driven.engine.submit(
@@ -102,7 +100,7 @@ def test_an_echo_is_told_once_though_its_request_has_to_start_again(tiny_model):
     length = len(driven.tokens_of(PROMPT * 3))
     counts = {name: len(scores_of(driven.answer(name))) for name in "abcd"}
     driven.engine.stop()
-    assert driven.forward.preempted
+    assert driven.loaded.forward.recomputed
     assert counts == dict.fromkeys("abcd", length + 90)
 
 

@@ -86,7 +86,15 @@ events = (
     | st.builds(Accepted, texts, texts, st.none() | counts)
     | st.builds(Finished, usage=st.builds(Usage, counts, counts, counts), timings=timings)
 )
-stats = st.builds(EngineStats, running=counts, waiting=counts)
+stats = st.builds(
+    EngineStats,
+    running=counts,
+    waiting=counts,
+    kv_bytes=counts,
+    prefix_bytes=counts,
+    prefix_queries=counts,
+    prefix_hits=counts,
+)
 infos = st.builds(EngineInfo, context=counts, parameters=counts, memory_bytes=counts)
 messages = (
     st.builds(Generate, counts, requests)

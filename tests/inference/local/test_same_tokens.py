@@ -1,8 +1,4 @@
-from dataclasses import replace
-
 import pytest
-
-from tests.inference.local.driven_engine import DrivenEngine, spec_for
 
 PROMPTS = [
     "The quick brown fox",
@@ -122,34 +118,13 @@ def test_a_cancelled_request_leaves_nothing_for_the_next(run_engine):
 
 
 def test_preemption_changes_no_tokens(tiny_model):
-    from tests.inference.local.driven_engine import load
+    from tests.inference.local.driven_engine import load, with_memory
 
-    driven = with_kv_tokens(load(tiny_model("llama"), max_running=4), 256).start()
+    driven = with_memory(load(tiny_model("llama"), max_running=4), kv_tokens=256).start()
     for number, prompt in enumerate(PROMPTS):
         driven.submit(str(number), prompt, max_tokens=90)
     for number, prompt in enumerate(PROMPTS):
         driven.answer(str(number))
         assert driven.noting.tokens[str(number)] == reference(driven, prompt, 90)
     driven.engine.stop()
-    assert driven.forward.preempted
-
-
-def with_kv_tokens(driven, kv_tokens):
-    from inference.local.forward import PackedForward
-    from inference.local.kv_cache import KvCache
-
-    class CountingForward(PackedForward):
-        preempted = 0
-
-        def run(self, chunks):
-            self.preempted += sum(
-                c.sequence.computed == 0 < c.sequence.output_tokens for c in chunks
-            )
-            return super().run(chunks)
-
-    forward = CountingForward(driven.loaded.forward.model, KvCache(4, kv_tokens))
-    limits = replace(driven.loaded.limits, kv_tokens=kv_tokens)
-    smaller = replace(driven.loaded, limits=limits, forward=forward)
-    made = DrivenEngine(spec_for(driven.loaded.info.source), smaller)
-    made.forward = forward
-    return made
+    assert driven.loaded.forward.recomputed
