@@ -15,7 +15,7 @@ run: .venv/installed ## install what is missing, then start everything (ARGS="--
 install: .venv/installed ## create .venv and install the server with local inference
 
 test: .venv/installed-dev ## run all tests: on SQLite, then on real PostgreSQL and Redis
-	$(PY) -m pytest
+	$(PY) -m pytest -n 2 --dist loadfile
 	$(PY) -m tests.with_services $(PY) -m pytest -m database tests/gateway tests/models_registry tests/end_to_end
 
 check: lint types imports migrations ## lint, types, import rules, migrations
