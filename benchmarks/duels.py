@@ -7,7 +7,7 @@ from benchmarks.worker import MeasurementFailed, Worker
 
 PROMPT_TOKENS = 128
 LONG_PROMPT_TOKENS = 512
-HEADROOM_TOKENS = 96
+HEADROOM_TOKENS = 512
 """More than the first of many requests decodes while the last is still prefilled."""
 
 

@@ -110,7 +110,7 @@ class OurEngine:
 
     def _submit_tokens(self, prompt: list[int], max_tokens: int) -> str:
         request_id = self._next_id()
-        sampling = SamplingParams(temperature=0.0, max_tokens=max_tokens)
+        sampling = SamplingParams(temperature=0.0, max_tokens=max_tokens, ignore_eos=True)
         self._watch.expect(request_id, len(prompt))
         self._engine.submit(
             GenerationRequest(request_id, "m", prompt=shapes.text_of(prompt), sampling=sampling)
