@@ -128,6 +128,10 @@ def _sample_ids(source: Source, numbers: Numbers) -> list[int]:
     """A few tokens show that the decoder is right; what int8 costs takes more of them."""
     wanted = quality.SAMPLE_TOKENS if numbers.weights is Format.INT8 else 0
     count = min(max(wanted, compatibility.TRIAL_TOKENS), source.context)
-    own = compatibility.trial_ids(source.config.vocab_size, compatibility.TRIAL_TOKENS)
-    encoded = [i for i in source.encode(quality.SAMPLE_TEXT) if i < source.config.vocab_size]
-    return (encoded if len(encoded) >= count else own + encoded)[:count]
+    vocabulary = source.config.vocab_size
+    trial = compatibility.trial_ids(vocabulary, compatibility.TRIAL_TOKENS)
+    text = [i for i in source.encode(quality.SAMPLE_TEXT) if i < vocabulary]
+    # To a tokenizer of another script the text is one unknown token, often an embedding of zeros.
+    if len(set(text)) < compatibility.TRIAL_TOKENS:
+        text = compatibility.trial_ids(vocabulary, count)
+    return (trial + text)[:count]

@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -73,6 +74,13 @@ def test_damaged_weights_are_left_to_transformers(tiny_model, tmp_path):
     (folder / "model.safetensors").write_bytes(b"not much")
     with pytest.raises(Unsuitable, match="could not be taken over"):
         checked(folder)
+
+
+@pytest.mark.parametrize("weights", list(Format))
+def test_a_tokenizer_that_does_not_know_the_sample_text_is_no_obstacle(tiny_model, weights):
+    source = replace(source_of(tiny_model("llama")), encode=lambda text: [0] * len(text))
+    numbers = Numbers(torch.float32, torch.device("cpu"), weights)
+    assert decoder_choice.load(source, numbers).weights is weights
 
 
 def test_int8_is_measured_and_reported(tiny_model):
