@@ -19,7 +19,8 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from inference.local.checkpoint import BLOCK_ROWS, Checkpoint
 from inference.local.decoder import Decoder, LayerWeights, Shape
-from inference.local.linear import Format, PackedLinear, PlainLinear, pack
+from inference.local.linear import Format, PlainLinear, pack
+from inference.local.workbench import Workbench
 
 FAMILY = {"llama", "mistral", "qwen2", "qwen3", "smollm3"}
 ROPES = {"default", "linear", "llama3", "yarn"}
@@ -78,6 +79,8 @@ class _Assembly:
         if missing:
             raise Unsuitable(f"its checkpoint names its tensors otherwise ({min(missing)})")
         self._head_name = EMBEDDINGS if self._is_tied else HEAD
+        like = torch.empty(0, dtype=numbers.dtype, device=numbers.device)
+        self._workbench = Workbench(self._checkpoint, like, numbers.weights)
 
     @property
     def _is_tied(self) -> bool:
@@ -86,7 +89,7 @@ class _Assembly:
     def run(self, token_ids: Sequence[int]) -> Assembled:
         shape = self._shape()
         # The largest matrix first, as long as nothing else is in memory.
-        head = self._packed([self._read(self._head_name)], None)
+        head = pack(self._read(self._head_name), None, self._numbers.weights)
         is_shared = self._is_tied and isinstance(head, PlainLinear)
         embeddings: Any = head.weight if is_shared else self._embeddings()
         norm = self._read(NORM)
@@ -134,12 +137,16 @@ class _Assembly:
     def _expected(self, norm: torch.Tensor, embedded: torch.Tensor) -> torch.Tensor:
         base = self._model.model
         base.norm.weight = nn.Parameter(norm, requires_grad=False)
+        hooks = []
         for index, layer in enumerate(base.layers):
-            layer.register_forward_pre_hook(self._fill(index))
-            layer.register_forward_hook(self._take)
+            hooks.append(layer.register_forward_pre_hook(self._fill(index)))
+            hooks.append(layer.register_forward_hook(self._take))
         self._model.set_attn_implementation("eager")
         hidden = base(inputs_embeds=embedded[None], use_cache=False).last_hidden_state[0]
         base.norm.to("meta")
+        # They would keep this assembly, and its buffers, as long as the skeleton.
+        for hook in hooks:
+            hook.remove()
         return self._head_logits(hidden)
 
     def _head_logits(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -152,8 +159,7 @@ class _Assembly:
 
     def _fill(self, index: int) -> Any:
         def fill(layer: nn.Module, _inputs: object) -> None:
-            prefix = f"model.layers.{index}."
-            tensors = {name: self._read(prefix + name) for name in layer.state_dict()}
+            tensors = self._workbench.read(layer, f"model.layers.{index}.")
             layer.load_state_dict(tensors, assign=True)
 
         return fill
@@ -163,19 +169,15 @@ class _Assembly:
         layer.to("meta")
 
     def _weights(self, layer: Any, index: int) -> LayerWeights:
-        attention, mlp, config = layer.self_attn, layer.mlp, self._config
-        projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+        config = self._config
         rope_layers = getattr(config, "no_rope_layers", None)
         return LayerWeights(
             input_norm=layer.input_layernorm.weight.data,
-            qkv=self._fused(*projections),
-            head_norm=self._head_norm(attention),
-            output=self._fused(attention.o_proj),
+            head_norm=self._head_norm(layer.self_attn),
             mlp_norm=layer.post_attention_layernorm.weight.data,
-            gate_up=self._fused(mlp.gate_proj, mlp.up_proj),
-            down=self._fused(mlp.down_proj),
             window=_window(config, index),
             uses_rope=bool(rope_layers[index]) if rope_layers else True,
+            **self._workbench.pack(layer),
         )
 
     def _head_norm(self, attention: Any) -> torch.Tensor | None:
@@ -185,15 +187,6 @@ class _Assembly:
         queries = attention.q_norm.weight.data.expand(config.num_attention_heads, -1)
         keys = attention.k_norm.weight.data.expand(config.num_key_value_heads, -1)
         return torch.cat((queries, keys))
-
-    def _fused(self, *linears: Any) -> PackedLinear:
-        biases = [linear.bias for linear in linears]
-        bias = torch.cat([b.data for b in biases]) if biases[0] is not None else None
-        return self._packed([linear.weight.data for linear in linears], bias)
-
-    def _packed(self, parts: list[torch.Tensor], bias: torch.Tensor | None) -> PackedLinear:
-        weight = torch.cat(parts) if len(parts) > 1 else parts[0]
-        return pack(weight, bias, self._numbers.weights)
 
 
 def _window(config: Any, index: int) -> int | None:

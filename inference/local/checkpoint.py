@@ -27,11 +27,21 @@ class Checkpoint:
     def names(self) -> frozenset[str]:
         return frozenset(self._files)
 
-    def read(self, name: str, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-        """A copy that is independent of the file."""
+    def read(
+        self, name: str, dtype: torch.dtype | None = None, device: torch.device | None = None
+    ) -> torch.Tensor:
+        """A copy that is independent of the file, by default in the number format of the file."""
         with safe_open(self._files[name], framework="pt") as file:
             tensor: torch.Tensor = file.get_tensor(name)
             return tensor.to(device=device, dtype=dtype, copy=True)
+
+    def read_into(self, name: str, target: torch.Tensor) -> None:
+        """Raises ValueError for a tensor of another shape."""
+        with safe_open(self._files[name], framework="pt") as file:
+            tensor: torch.Tensor = file.get_tensor(name)
+            if tensor.shape != target.shape:
+                raise ValueError(f"{name} has the shape {[*tensor.shape]}, not {[*target.shape]}")
+            target.copy_(tensor)
 
     def read_rows(self, name: str, first: int, end: int) -> torch.Tensor:
         """In the number format of the file."""

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
-from inference.local import attention, linear
+from inference.local import attention, linear, transformers_model
 from inference.local.forward import PackedForward, SeamModel
 from inference.local.kv_cache import KvCache
 from inference.local.scheduler import KV_BLOCK, Chunk
@@ -51,22 +51,35 @@ def check(
 
     Packs the linear layers on the way; what they give is compared with the logits from before.
     """
-    config = model.config.get_text_config(decoder=True)
-    if not model._supports_attention_backend:
-        return Verdict("its attention cannot be exchanged")
-    if reason := config_obstacle(config, context):
+    if reason := obstacle(type(model), model.config, context):
         return Verdict(reason)
     own_attention = model.config._attn_implementation
-    expected = _own_logits(model)
+    is_packed = weights is not linear.Format.FP32
+    try:
+        expected = _own_logits(model)
+    except RuntimeError as failure:
+        if not is_packed:
+            raise
+        # It looks into its layers, which are of another number format than it expects.
+        return Verdict(f"its layers cannot wait to be packed: {failure}", is_packed=True)
     attention.register()
     model.set_attn_implementation(attention.NAME)
-    if weights is not linear.Format.FP32:
+    if is_packed:
         with torch.inference_mode():
-            linear.pack_inside(model, weights)
+            transformers_model.pack_inside(model, weights)
     verdict = _try(model, expected, weights)
     if verdict.obstacle is not None:
         model.set_attn_implementation(own_attention)
     return verdict
+
+
+def obstacle(
+    model_class: type[PreTrainedModel], config: PretrainedConfig, context: int
+) -> str | None:
+    """What is in the way before anything is loaded."""
+    if not model_class._supports_attention_backend:
+        return "its attention cannot be exchanged"
+    return config_obstacle(config.get_text_config(decoder=True), context)
 
 
 def config_obstacle(config: PretrainedConfig, context: int) -> str | None:
@@ -134,7 +147,7 @@ def trial_ids(vocabulary: int, count: int) -> list[int]:
 
 def _own_logits(model: PreTrainedModel) -> torch.Tensor:
     token_ids = torch.tensor([_trial_ids(model)], device=model.device)
-    with torch.inference_mode():
+    with torch.inference_mode(), transformers_model.widened(model):
         logits: torch.Tensor = model(input_ids=token_ids, use_cache=False).logits[0]
     return logits.float()
 

@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
-    AutoModelForCausalLM,
     AutoTokenizer,
     GenerationConfig,
     PretrainedConfig,
@@ -23,7 +21,14 @@ from transformers.utils import GENERATION_CONFIG_NAME
 from transformers.utils.logging import disable_progress_bar
 
 from inference import devices
-from inference.local import compatibility, decoder_choice, linear, memory, sources
+from inference.local import (
+    compatibility,
+    decoder_choice,
+    linear,
+    memory,
+    sources,
+    transformers_model,
+)
 from inference.local.assembly import Numbers, Unsuitable
 from inference.local.forward import Forward, PackedForward, PackedModel, SeamModel, SingleForward
 from inference.local.kv_cache import KvCache
@@ -152,12 +157,18 @@ def _transformers_network(
 ) -> _Network:
     """Many sequences at once where the model passes the check, else one at a time."""
     weights = Format.FP16 if wanted.weights is Format.INT8 else wanted.weights
-    model = _model(source.folder, choice)
+    config, model_class = transformers_model.class_of(source.folder)
+    if compatibility.obstacle(model_class, config, source.context):
+        weights = Format.FP32
+    model = _model(source.folder, choice, weights)
     parameters = sum(p.numel() for p in model.parameters())
     verdict = compatibility.check(model, source.context, weights)
     if verdict.obstacle is not None and verdict.is_packed:
         logger.warning("%s keeps fp32 weights: %s", source.folder.name, verdict.obstacle)
-        weights, model = Format.FP32, _model(source.folder, choice)
+        weights = Format.FP32
+        # Two of them would not fit into memory together.
+        del model
+        model = _model(source.folder, choice, weights)
         verdict = compatibility.check(model, source.context)
     kind, reason = DecoderKind.TRANSFORMERS, why
     if verdict.obstacle is not None:
@@ -168,13 +179,20 @@ def _transformers_network(
         reason=reason,
         packed=SeamModel(model) if verdict.obstacle is None else None,
         transformers=model,
-        generation=model.generation_config,
+        generation=_generation(source.folder, model),
         weights=weights if on_cpu else choice.dtype,
         report=f"{weights} ({wanted.reason})" if on_cpu else wanted.reason,
         parameters=parameters,
         memory_bytes=packed_bytes(model),
         kv_bytes_per_token=verdict.kv_bytes_per_token,
     )
+
+
+def _model(folder: Path, choice: devices.DeviceChoice, weights: Format) -> PreTrainedModel:
+    will_pack = weights is not Format.FP32
+    model: Any = transformers_model.load(folder, DTYPES[choice.dtype], will_pack=will_pack)
+    on_device: PreTrainedModel = model.to(choice.device)
+    return on_device
 
 
 def _info(
@@ -210,31 +228,6 @@ def _config_and_tokenizer(folder: Path) -> tuple[PretrainedConfig, PreTrainedTok
             f"The config or tokenizer in {folder} cannot be read: {_first_line(error)}"
         ) from error
     return config.get_text_config(decoder=True), tokenizer
-
-
-def _model(folder: Path, choice: devices.DeviceChoice) -> PreTrainedModel:
-    try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=DTYPES[choice.dtype],
-            use_safetensors=True,
-            local_files_only=True,
-            output_loading_info=True,
-        )
-        model, report = loaded
-        model = model.to(choice.device).eval()
-    except (OSError, ValueError, ImportError, RuntimeError, MemoryError, SafetensorError) as error:
-        raise ModelLoadError(
-            f"The weights in {folder} cannot be loaded: {_first_line(error)}"
-        ) from error
-    # transformers would fill them with random numbers, and the model would talk nonsense.
-    if missing := sorted(report["missing_keys"]):
-        raise ModelLoadError(
-            f"The weights in {folder} are incomplete: {len(missing)} tensors such as {missing[0]} "
-            "are missing. Download the model again."
-        )
-    checked: PreTrainedModel = model
-    return checked
 
 
 def _context(spec: RunnerSpec, config: PretrainedConfig) -> int:
