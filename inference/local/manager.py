@@ -17,6 +17,7 @@ from inference.local.supervisor import RunnerSupervisor
 
 DEFAULT_DRAIN_S = 30.0
 DEFAULT_STEP_LIMIT_S = 120.0
+DEFAULT_LOAD_LIMIT_S = 600.0
 _CLOSE_POLL_S = 0.5
 # A killed process is gone at once, unless the kernel holds it in a device driver.
 _KILL_TIMEOUT_S = 5.0
@@ -37,18 +38,20 @@ class ModelManager:
         runner_module: str = "inference.local.runner",
         drain_s: float = DEFAULT_DRAIN_S,
         step_limit_s: float = DEFAULT_STEP_LIMIT_S,
+        load_limit_s: float = DEFAULT_LOAD_LIMIT_S,
         cores: int | None = None,
     ) -> None:
         """`cores` is what the runners may use together; None means all that this process may.
 
         A runner that computes one step for more than `step_limit_s` seconds, or tells nothing for
-        somewhat longer, is started anew; 0 lets it.
+        somewhat longer, is started anew, and so is one whose loading makes no progress for
+        `load_limit_s` seconds; 0 lets it.
         """
         run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         run_dir.chmod(0o700)
         self._run_dir = run_dir
         self._cores = _cpu_count() if cores is None else cores
-        self._command = RunnerCommand(python, runner_module, drain_s, step_limit_s)
+        self._command = RunnerCommand(python, runner_module, drain_s, step_limit_s, load_limit_s)
         self._supervisors: dict[str, RunnerSupervisor] = {}
 
     def socket_path_for(self, backend_id: str) -> Path:

@@ -1,5 +1,6 @@
 """One runner as a child process: spawn it, read its status, end it."""
 
+import math
 import os
 import subprocess
 import time
@@ -18,6 +19,7 @@ _IMPORT_ROOT = Path(__file__).parents[2]
 # A runner ends its own drain this long before it would be killed.
 _DRAIN_MARGIN_S = 2.0
 _SILENCE_MARGIN_S = 5.0
+_LOADING = frozenset({RunnerState.STARTING, RunnerState.LOADING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +28,16 @@ class RunnerCommand:
     module: str
     drain_s: float
     step_limit_s: float
+    load_limit_s: float
 
-    @property
-    def silence_limit_s(self) -> float | None:
-        """Longer than the runner needs to say itself that it is stuck."""
-        return self.step_limit_s + _SILENCE_MARGIN_S if self.step_limit_s else None
+    def silence_limit_s(self, state: RunnerState) -> float:
+        """How long a runner may tell nothing."""
+        if state in _LOADING:
+            return self.load_limit_s or math.inf
+        if state is RunnerState.READY and self.step_limit_s:
+            # Longer than it needs to say itself that it is stuck.
+            return self.step_limit_s + _SILENCE_MARGIN_S
+        return math.inf
 
     def argv(self, backend_id: str) -> list[str]:
         drain_s = max(self.drain_s - _DRAIN_MARGIN_S, self.drain_s / 2)
@@ -54,7 +61,9 @@ class RunnerProcess:
         self.status = RunnerStatus(spec.backend_id, RunnerState.STARTING)
         self.threads = spec.threads
         self.ready_at: float | None = None
-        self.was_silent = False
+        self.fault = ""
+        """Why it was killed for being silent."""
+        self._command = command
         self._heard_at = time.monotonic()
         self.kill_at: float | None = None
         status_fd, child_status_fd = os.pipe()
@@ -121,15 +130,21 @@ class RunnerProcess:
         if self.kill_at is not None and time.monotonic() >= self.kill_at:
             self._child.kill()
 
-    def kill_if_silent(self, limit_s: float) -> None:
-        """A runner that serves says so every second; one that does not has hung in native code.
+    def kill_if_silent(self) -> None:
+        """A runner that serves says so every second, and one that loads tells its progress.
 
         Call it after `read`, or it is the reader's own absence that is measured.
         """
-        silent_s = time.monotonic() - self._heard_at
-        if self.status.state is RunnerState.READY and not self.is_stopping and silent_s > limit_s:
-            self.was_silent = True
-            self._child.kill()
+        limit_s = self._command.silence_limit_s(self.status.state)
+        if self.is_stopping or time.monotonic() - self._heard_at <= limit_s:
+            return
+        self.fault = "did not answer any more and was killed"
+        if self.status.state in _LOADING:
+            self.fault = (
+                f"was killed as loading made no progress for {limit_s:g} s (at "
+                f"{self.status.progress:.0%}: {self.status.detail or 'not begun'})"
+            )
+        self._child.kill()
 
     def close(self) -> None:
         os.close(self._stdin_fd)

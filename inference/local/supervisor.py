@@ -12,7 +12,6 @@ logger = logging.getLogger(__name__)
 
 # Between the end of the status pipe and the end of the process there is nothing to wait on.
 _REAP_INTERVAL_S = 0.02
-SILENT = "did not answer any more and was killed"
 
 
 class Backoff:
@@ -123,8 +122,8 @@ class RunnerSupervisor:
             self._process.read()
             if code is not None:
                 self._after_exit(self._process, code)
-            elif self._command.silence_limit_s is not None:
-                self._process.kill_if_silent(self._command.silence_limit_s)
+            else:
+                self._process.kill_if_silent()
 
     def _share(self, process: RunnerProcess, threads: int) -> None:
         """Also one that drains: it computes until it is gone."""
@@ -164,8 +163,7 @@ class RunnerSupervisor:
         else:
             ready_at = process.ready_at
             healthy_s = 0.0 if ready_at is None else time.monotonic() - ready_at
-            what = SILENT if process.was_silent else _describe(code)
-            self._crashed(what, healthy_s)
+            self._crashed(process.fault or _describe(code), healthy_s)
 
     def _crashed(self, what: str, healthy_s: float) -> None:
         delay_s = self._backoff.after(healthy_s)

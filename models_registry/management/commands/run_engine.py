@@ -28,7 +28,10 @@ class Command(BaseCommand):
         drain_s = settings.DRAIN_TIMEOUT_S
         try:
             manager = ModelManager(
-                settings.RUN_DIR, drain_s=drain_s, step_limit_s=settings.STEP_LIMIT_S
+                settings.RUN_DIR,
+                drain_s=drain_s,
+                step_limit_s=settings.STEP_LIMIT_S,
+                load_limit_s=settings.LOAD_LIMIT_S,
             )
         except OSError as error:
             raise CommandError(

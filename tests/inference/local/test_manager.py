@@ -161,6 +161,18 @@ async def test_a_runner_that_does_not_answer_is_killed_and_comes_back(tmp_path: 
     assert "did not answer any more and was killed" in crashed.detail
 
 
+def test_a_load_without_progress_is_killed_and_tried_again(tmp_path: Path) -> None:
+    manager = ModelManager(tmp_path / "run", runner_module=SCRIPTED_RUNNER, load_limit_s=3.0)
+    manager.ensure(spec_for(manager, "slow"))
+    loading = poll_until(manager, "b1", lambda status: status.progress == 0.5)
+    crashed = poll_until(manager, "b1", lambda status: status.restarts == 1)
+    again = poll_until(manager, "b1", lambda status: status.progress == 0.5)
+    manager.close(0.0)
+    assert "no progress for 3 s (at 50%: reading the script)" in crashed.detail
+    assert not is_running(loading.pid)
+    assert again.pid != loading.pid
+
+
 def test_a_load_error_is_not_tried_again_by_itself(manager: ModelManager) -> None:
     manager.ensure(spec_for(manager, "no weights"))
     failed = poll_until(manager, "b1", has_failed)
