@@ -2,6 +2,7 @@
 
 import itertools
 from collections import Counter
+from collections.abc import Callable
 
 from inference.local.sequence import Sequence
 
@@ -53,8 +54,10 @@ class FairQueue:
         if not self._present or len(self._served) > MAX_TENANTS:
             self._served = {name: self._served[name] for name in self._present}
 
-    def head(self) -> Sequence | None:
-        return min(self._waiting, key=self.rank, default=None)
+    def head(self, can_go: Callable[[Sequence], bool]) -> Sequence | None:
+        """The first of those that can go."""
+        ranked = sorted(self._waiting, key=self.rank)
+        return next(filter(can_go, ranked), None)
 
     def admit(self, sequence: Sequence) -> None:
         self._waiting.remove(sequence)

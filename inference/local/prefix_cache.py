@@ -68,6 +68,10 @@ class PrefixCache:
         self._hits += match.tokens
         return match
 
+    def keeps(self, sequence: Sequence) -> bool:
+        """Whether others will find here what this one computes."""
+        return self._tree.has_room(len(sequence.tokens), self._cache.bytes_per_token)
+
     @torch.inference_mode()
     def restore(self, sequence_id: str, match: Match[KvPiece]) -> None:
         """Copy what was found to the beginning of the sequence's row."""

@@ -83,6 +83,10 @@ class PrefixTree(Generic[P]):
             path.append(self._attach(salt, path, tokens[matched:], make(matched, len(tokens))))
         self._touch(path)
 
+    def has_room(self, tokens: int, bytes_per_token: int) -> bool:
+        """Whether it would hold so many tokens at all."""
+        return self._max_bytes > 0 and tokens * bytes_per_token <= self._max_bytes
+
     def resize(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._evict_to(max_bytes)

@@ -17,6 +17,9 @@ from inference.local.step_budget import StepBudget
 KV_BLOCK = 64
 """The KV cache grows in steps of this many tokens."""
 
+SHARED_TOKENS = 16
+"""A sequence waits for another one to compute at least so many tokens, and half of its own."""
+
 SCORED_TOKENS = 64
 """A chunk whose every token needs logits has at most this many: they are a vocabulary wide."""
 
@@ -79,6 +82,10 @@ class Prefixes(Protocol):
     """Where KV of former requests is found."""
 
     def match(self, sequence: Sequence) -> Match[Any]: ...
+
+    def keeps(self, sequence: Sequence) -> bool:
+        """Whether `match` will find what this one computes, once its prompt is computed."""
+        ...
 
 
 class Scheduler:
@@ -154,14 +161,28 @@ class Scheduler:
         self._queue.charge(sequence, tokens)
 
     def _admissible(self, step: Step) -> Sequence | None:
-        """Nobody goes past the one whose turn it is, or a long prompt would wait for ever."""
-        candidate = self._queue.head()
+        """Nobody goes past the one whose turn it is, or a long prompt would wait for ever.
+
+        But those whose prompt is being computed for somebody else have no turn yet.
+        """
+        candidate = self._queue.head(lambda sequence: not self._finds_more_later(sequence))
         if candidate is None or step.preempted or len(self.running) >= self.limits.max_running:
             return None
         # One token more than it has, so that it is not admitted just to be preempted.
         longest = max(len(sequence.tokens) + 1 for sequence in [*self.running, candidate])
         fits = (len(self.running) + 1) * round_up(longest) <= self.limits.kv_tokens
         return candidate if fits or not self.running else None
+
+    def _finds_more_later(self, sequence: Sequence) -> bool:
+        """A prompt under way begins like this one, further than what it found in the cache."""
+        prefixes = self._prefixes
+        if prefixes is None or sequence.is_preempted or sequence.scores_prompt:
+            return False
+        return any(
+            prefixes.keeps(other)
+            for other in self.running
+            if other.pending > 1 and _begins_alike(other, sequence)
+        )
 
     def _admit(self, step: Step, sequence: Sequence) -> None:
         self._queue.admit(sequence)
@@ -189,3 +210,12 @@ class Scheduler:
 
     def _kv_tokens_needed(self) -> int:
         return len(self.running) * round_up(max(len(s.tokens) for s in self.running))
+
+
+def _begins_alike(one: Sequence, other: Sequence) -> bool:
+    """So much that `other` had better wait, and not at the cost of its priority."""
+    if one.cache_salt != other.cache_salt or one.priority < other.priority:
+        return False
+    known, wanted = one.cached_tokens or 0, len(other.tokens) - 1
+    shared = known + max(SHARED_TOKENS, (wanted - known + 1) // 2)
+    return shared <= wanted and one.tokens[:shared] == other.tokens[:shared]

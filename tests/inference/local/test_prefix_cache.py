@@ -207,3 +207,44 @@ def off_by_one(restore):
         restore(owner, range(place.start + 1, place.stop), layers)
 
     return broken
+
+
+def ask_together(driven, names, prompt, count=6, **options):
+    """All of them are there before the first step."""
+    driven.gate.clear()
+    driven.submit("before", "A", max_tokens=2)
+    for name in names:
+        driven.submit(name, prompt, max_tokens=count, **options)
+    driven.gate.set()
+    for name in names:
+        driven.answer(name)
+    return [driven.noting.tokens[name] for name in names]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_prompt_asked_several_times_at_once_is_computed_once(run, kind):
+    driven, alone = run(kind, step_tokens=17), run(kind, prefix_bytes=0, step_tokens=17)
+    names = ["one", "two", "three", "four"]
+    assert ask_together(driven, names, FIRST) == ask_together(alone, names, FIRST)
+    count = len(driven.tokens_of(FIRST))
+    assert sorted(cached(driven, name) for name in names) == [0, *[count - 1] * 3]
+
+
+def test_the_others_of_a_prompt_compute_it_if_the_first_one_leaves(run):
+    driven, alone = run(step_tokens=17), run(prefix_bytes=0)
+    driven.gate.clear()
+    for name in ("one", "two"):
+        driven.submit(name, FIRST, max_tokens=6)
+    driven.engine.cancel("one")
+    driven.gate.set()
+    driven.answer("two")
+    assert driven.noting.tokens["two"] == tokens_of(alone, "two", FIRST, 6)
+
+
+def test_teams_do_not_wait_for_the_prompts_of_others(run):
+    driven = run(step_tokens=17)
+    driven.gate.clear()
+    for team in ("a", "b"):
+        driven.submit(team, FIRST, max_tokens=6, salt=team)
+    driven.gate.set()
+    assert [cached(driven, team) for team in ("a", "b")] == [0, 0]

@@ -251,6 +251,9 @@ class House:
     def match(self, sequence):
         return Match(self._dice.randint(0, len(sequence.tokens) - 1), [])
 
+    def keeps(self, sequence):
+        return len(sequence.tokens) % 3 > 0
+
     def leave(self, sequence):
         self.scheduler.remove(sequence)
         self.kv.pop(sequence.id, None)
