@@ -179,6 +179,7 @@ class EngineHostLoop:
             weights=backend.weights,
             context=backend.context or backend.model.context,
             max_running=backend.max_running,
+            prefix_percent=backend.prefix_percent,
         )
         is_lazy = backend.load == LoadPolicy.LAZY
         keep_alive_s = backend.keep_alive_s if is_lazy else None

@@ -6,6 +6,8 @@ from decimal import Decimal
 from typing import Any
 
 DEFAULT_MAX_RUNNING = 16
+DEFAULT_PREFIX_PERCENT = 25
+MAX_PREFIX_PERCENT = 90
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,7 @@ class BackendEntry:
     load: str = "lazy"
     keep_alive_s: int | None = None
     max_running: int = DEFAULT_MAX_RUNNING
+    prefix_percent: int = DEFAULT_PREFIX_PERCENT
     base_url: str = ""
     remote_model: str = ""
     api_key_env: str = ""

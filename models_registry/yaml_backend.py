@@ -6,7 +6,12 @@ from typing import Final
 import yaml
 
 from models_registry import names
-from models_registry.entries import DEFAULT_MAX_RUNNING, BackendEntry
+from models_registry.entries import (
+    DEFAULT_MAX_RUNNING,
+    DEFAULT_PREFIX_PERCENT,
+    MAX_PREFIX_PERCENT,
+    BackendEntry,
+)
 from models_registry.models.backend import (
     MAX_WEIGHT,
     Device,
@@ -21,7 +26,16 @@ MAX_CONTEXT: Final = 100_000_000
 MAX_RUNNING: Final = 4096
 
 _COMMON_KEYS = ("runtime", "weight")
-_LOCAL_KEYS = ("source", "device", "weights", "context", "load", "keep_alive", "max_running")
+_LOCAL_KEYS = (
+    "source",
+    "device",
+    "weights",
+    "context",
+    "load",
+    "keep_alive",
+    "max_running",
+    "prefix_percent",
+)
 _REMOTE_KEYS = ("base_url", "model", "api_key_env")
 
 _DURATION = re.compile(r"([1-9][0-9]{0,5})([smhd])")
@@ -64,8 +78,17 @@ def _local(keys: dict[str, Value], weight: int) -> BackendEntry:
         load=load,
         keep_alive_s=keep_alive_s,
         max_running=max_running or DEFAULT_MAX_RUNNING,
+        prefix_percent=_prefix_percent(keys),
         weight=weight,
     )
+
+
+def _prefix_percent(keys: dict[str, Value]) -> int:
+    """0 keeps no prefixes at all."""
+    if "prefix_percent" not in keys:
+        return DEFAULT_PREFIX_PERCENT
+    percent = keys["prefix_percent"].integer(0, MAX_PREFIX_PERCENT)
+    return DEFAULT_PREFIX_PERCENT if percent is None else percent
 
 
 def _remote(keys: dict[str, Value], weight: int) -> BackendEntry:

@@ -41,10 +41,6 @@ def given_back() -> Iterator[None]:
         getattr(libc, "malloc_trim", lambda _pad: 0)(0)
 
 
-# Of that, what prefixes of former requests may take; the rest is for those that run.
-PREFIX_SHARE = 0.25
-
-
 def kv_budget_bytes(device: str) -> int:
     if device == "cuda":
         free, _ = torch.cuda.mem_get_info()
@@ -55,7 +51,10 @@ def kv_budget_bytes(device: str) -> int:
     return int(available_bytes() * CPU_SHARE)
 
 
-def prefix_budget_bytes(device: str, held_bytes: int) -> int:
-    """What a prefix cache that holds so much may grow, or has to shrink, to."""
+def prefix_budget_bytes(device: str, percent: int, held_bytes: int) -> int:
+    """What a prefix cache that holds so much may grow, or has to shrink, to.
+
+    `percent` of the memory for KV is its own; the rest is for requests that run.
+    """
     share = CPU_SHARE if device == "cpu" else ACCELERATOR_SHARE
-    return int((kv_budget_bytes(device) + held_bytes * share) * PREFIX_SHARE)
+    return int((kv_budget_bytes(device) + held_bytes * share) * percent / 100)

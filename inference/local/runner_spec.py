@@ -27,7 +27,10 @@ class DecoderKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RunnerSpec:
-    """One model on one device. `context` None means what the model's config allows."""
+    """One model on one device. `context` None means what the model's config allows.
+
+    `prefix_percent` of the memory for KV is for prefixes of former requests.
+    """
 
     backend_id: str
     source: str
@@ -38,6 +41,7 @@ class RunnerSpec:
     threads: int | None = None
     max_running: int = 16
     max_waiting: int = 256
+    prefix_percent: int = 25
 
 
 @dataclass(frozen=True, slots=True)

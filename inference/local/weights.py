@@ -34,7 +34,7 @@ from inference.local.forward import Forward, PackedForward, PackedModel, SeamMod
 from inference.local.kv_cache import KvCache
 from inference.local.linear import Format, FormatChoice, packed_bytes
 from inference.local.loaded_model import LoadedModel, OnProgress
-from inference.local.memory import PREFIX_SHARE, kv_budget_bytes, prefix_budget_bytes
+from inference.local.memory import kv_budget_bytes, prefix_budget_bytes
 from inference.local.prefix_cache import PrefixCache
 from inference.local.prompts import PromptEncoder
 from inference.local.runner_spec import DecoderKind, EngineInfo, RunnerSpec
@@ -260,13 +260,13 @@ def _forward(
         kv_tokens=kv_tokens,
     )
     cache = KvCache(spec.max_running, kv_tokens)
-    prefixes = PrefixCache(cache, partial(prefix_budget_bytes, device))
-    return PackedForward(network.packed, cache), limits, prefixes
+    budget = partial(prefix_budget_bytes, device, spec.prefix_percent)
+    return PackedForward(network.packed, cache), limits, PrefixCache(cache, budget)
 
 
 def _kv_tokens(spec: RunnerSpec, device: str, context: int, bytes_per_token: int) -> int:
     """As many as the memory holds, and no more than all rows at full length need."""
-    budget = int(kv_budget_bytes(device) * (1 - PREFIX_SHARE))
+    budget = int(kv_budget_bytes(device) * (100 - spec.prefix_percent) / 100)
     affordable = budget // bytes_per_token // KV_BLOCK * KV_BLOCK
     if affordable < KV_BLOCK:
         raise ModelLoadError(

@@ -54,7 +54,7 @@ class BackendInline(StackedInline):
             {
                 "fields": (
                     ("source", "device", "weights"),
-                    ("load", "keep_alive_s", "context", "max_running"),
+                    ("load", "keep_alive_s", "context", "max_running", "prefix_percent"),
                 )
             },
         ),

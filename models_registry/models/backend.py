@@ -6,7 +6,11 @@ from django.db import models
 from django.db.models import Q
 
 from models_registry import names
-from models_registry.entries import DEFAULT_MAX_RUNNING
+from models_registry.entries import (
+    DEFAULT_MAX_RUNNING,
+    DEFAULT_PREFIX_PERCENT,
+    MAX_PREFIX_PERCENT,
+)
 from models_registry.models.model import Model
 from models_registry.querysets import BackendQuerySet
 
@@ -105,6 +109,11 @@ class Backend(models.Model):
         default=DEFAULT_MAX_RUNNING,
         validators=[MinValueValidator(1)],
         help_text="Requests decoded together.",
+    )
+    prefix_percent = models.PositiveSmallIntegerField(
+        default=DEFAULT_PREFIX_PERCENT,
+        validators=[MaxValueValidator(MAX_PREFIX_PERCENT)],
+        help_text="Percent of the memory for KV that keeps prefixes of former prompts; 0: none.",
     )
     base_url = models.CharField(max_length=500, blank=True, validators=[validate_base_url])
     remote_model = models.CharField(

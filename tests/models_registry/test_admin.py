@@ -73,6 +73,7 @@ def backend_row(**fields: Any) -> dict[str, Any]:
         "weights": "auto",
         "load": "lazy",
         "max_running": 16,
+        "prefix_percent": 25,
         **fields,
     }
 

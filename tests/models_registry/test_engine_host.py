@@ -61,7 +61,7 @@ def stats(running: int) -> EngineStats:
 
 
 def test_it_starts_what_should_be_loaded(loop: EngineHostLoop, manager: ScriptedManager) -> None:
-    make_local(device="cpu", weights="int8", context=512, max_running=4)
+    make_local(device="cpu", weights="int8", context=512, max_running=4, prefix_percent=60)
     make_local(make_model("lazy"), loaded=False)
     make_remote(make_model("far"))
     loop.tick()
@@ -74,6 +74,7 @@ def test_it_starts_what_should_be_loaded(loop: EngineHostLoop, manager: Scripted
             weights="int8",
             context=512,
             max_running=4,
+            prefix_percent=60,
         )
     }
 

@@ -20,6 +20,14 @@ def test_it_reads_durations(text: str, seconds: int | None) -> None:
 
 
 @pytest.mark.parametrize(
+    ("written", "percent"), [("", 25), (", prefix_percent: 0", 0), (", prefix_percent: 60", 60)]
+)
+def test_it_reads_the_share_of_prefixes(written: str, percent: int) -> None:
+    file = parse(f"- {{name: a, backends: [{{runtime: local, source: s{written}}}]}}")
+    assert file.models[0].backends[0].prefix_percent == percent
+
+
+@pytest.mark.parametrize(
     ("backend", "expected"),
     [
         ("source: s", "models[0].backends[0].runtime: is missing; local or remote"),
@@ -54,6 +62,10 @@ def test_it_reads_durations(text: str, seconds: int | None) -> None:
         (
             "runtime: local, source: s, context: 0",
             "backends[0].context: must be from 1 to 100000000, not 0",
+        ),
+        (
+            "runtime: local, source: s, prefix_percent: 91",
+            "backends[0].prefix_percent: must be from 0 to 90, not 91",
         ),
         (
             "runtime: local, source: s, weight: 1001",

@@ -68,6 +68,15 @@ def test_the_context_is_bounded_by_the_memory_for_its_cache(tiny_model, monkeypa
     assert loaded.info.context == loaded.limits.kv_tokens == 64
 
 
+@pytest.mark.parametrize(("percent", "budget"), [(60, 600_000), (0, 0)])
+def test_the_share_of_prefixes_is_as_configured(tiny_model, monkeypatch, percent, budget):
+    from inference.local import memory
+
+    monkeypatch.setattr(memory, "available_bytes", lambda: 4_000_000)
+    loaded = load(tiny_model("llama"), prefix_percent=percent)
+    assert loaded.prefixes.budget(0) == budget
+
+
 def test_it_refuses_a_model_that_leaves_no_memory_for_its_cache(tiny_model, monkeypatch):
     from inference.local import weights
 
