@@ -19,15 +19,14 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from inference.local.checkpoint import BLOCK_ROWS, Checkpoint
 from inference.local.decoder import Decoder, LayerWeights, Shape
+from inference.local.families import EMBEDDINGS, HEAD
+from inference.local.families import OWN as FAMILY
 from inference.local.linear import Format, PlainLinear, pack
 from inference.local.workbench import Workbench
 
-FAMILY = {"llama", "mistral", "qwen2", "qwen3", "smollm3"}
 ROPES = {"default", "linear", "llama3", "yarn"}
 
-EMBEDDINGS = "model.embed_tokens.weight"
 NORM = "model.norm.weight"
-HEAD = "lm_head.weight"
 
 
 class Unsuitable(Exception):

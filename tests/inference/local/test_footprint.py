@@ -37,6 +37,28 @@ def test_it_counts_weights_and_one_request_at_full_length(spec: RunnerSpec) -> N
     assert footprint.estimate(spec) == RUNTIME_BYTES + 205 * 4 + 100 * KV_BYTES_PER_TOKEN
 
 
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    [
+        # Head and embeddings in one, then a layer, then a norm.
+        ("fp32", 4 * 100 * 32 + 4 * 48 * 32 + 4 * 32),
+        # Packed in blocks of 512 inputs, with the embeddings beside the head.
+        ("auto", 2 * 100 * 512 + 2 * 100 * 32 + 2 * 48 * 512 + 4 * 32),
+        ("int8", 100 * 32 + 4 * 100 + 2 * 100 * 32 + 48 * 32 + 4 * 48 + 4 * 32),
+    ],
+)
+def test_the_llama_family_takes_what_its_format_does(
+    spec: RunnerSpec, tmp_path: Path, weights: str, expected: int
+) -> None:
+    llama = {**CONFIG, "model_type": "llama", "tie_word_embeddings": True}
+    (tmp_path / "config.json").write_text(json.dumps(llama))
+    layer = {"model.layers.0.mlp.up_proj.weight": [48, 32], "model.norm.weight": [32]}
+    shapes = {"model.embed_tokens.weight": [100, 32], **layer}
+    write_weights(tmp_path / "model.safetensors", **shapes)
+    estimate = footprint.estimate(replace(spec, weights=weights))
+    assert estimate == RUNTIME_BYTES + expected + 100 * KV_BYTES_PER_TOKEN
+
+
 def test_a_shorter_context_needs_less(spec: RunnerSpec) -> None:
     short = footprint.estimate(replace(spec, context=10))
     assert short == RUNTIME_BYTES + 205 * 4 + 10 * KV_BYTES_PER_TOKEN
