@@ -150,11 +150,12 @@ class _Assembly:
 
     def _head_logits(self, hidden: torch.Tensor) -> torch.Tensor:
         rows, numbers = self._checkpoint.shape(self._head_name)[0], self._numbers
-        blocks = []
+        logits = torch.empty(len(hidden), rows, dtype=torch.float32, device=numbers.device)
         for first in range(0, rows, BLOCK_ROWS):
             block = self._checkpoint.read_rows(self._head_name, first, first + BLOCK_ROWS)
-            blocks.append(hidden @ block.to(device=numbers.device, dtype=numbers.dtype).T)
-        return torch.cat(blocks, dim=1).float()
+            block = block.to(device=numbers.device, dtype=numbers.dtype)
+            logits[:, first : first + BLOCK_ROWS] = hidden @ block.T
+        return logits
 
     def _fill(self, index: int) -> Any:
         def fill(layer: nn.Module, _inputs: object) -> None:

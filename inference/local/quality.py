@@ -1,5 +1,6 @@
 """How far a decoder with packed weights is from the model that it was made from."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -7,7 +8,7 @@ import torch
 from inference.local.decoder import Decoder
 from inference.local.kv_cache import KvCache
 from inference.local.packing import Span, StepContext
-from inference.local.scheduler import round_up
+from inference.local.scheduler import SCORED_TOKENS, round_up
 
 SAMPLE_TOKENS = 256
 
@@ -62,29 +63,38 @@ class Quality:
 
 def measure(decoder: Decoder, token_ids: list[int], expected: torch.Tensor) -> Quality:
     """`expected` is `[tokens, vocabulary]`."""
+    means, most, agreements = [], [], []
     with torch.inference_mode():
-        logits = _logits(decoder, token_ids)
         spread = float(expected.std())
-        # Row by row, as both matrices together may be hundreds of megabytes.
-        errors = [(row - own).abs() for row, own in zip(logits, expected, strict=True)]
-        return Quality(
-            positions=len(token_ids),
-            mean_error=sum(float(error.mean()) for error in errors) / len(errors) / spread,
-            worst_error=max(float(error.max()) for error in errors) / spread,
-            agreement=float((logits.argmax(dim=1) == expected.argmax(dim=1)).float().mean()),
-        )
-
-
-def _logits(decoder: Decoder, token_ids: list[int]) -> torch.Tensor:
-    count, device = len(token_ids), decoder.device
-    cache = KvCache(1, round_up(count))
-    rows = cache.reserve([("sample", count)])
-    like = torch.empty(0, dtype=decoder.dtype, device=device)
-    step = StepContext(
-        cache=cache,
-        rows=torch.tensor(rows * count, device=device),
-        positions=torch.arange(count, device=device),
-        decoding=None,
-        spans=[Span(rows[0], 0, count, 0, like)],
+        for first, logits in _logits(decoder, token_ids):
+            for own, row in zip(logits, expected[first : first + len(logits)], strict=True):
+                error = (own - row).abs()
+                means.append(float(error.mean()))
+                most.append(float(error.max()))
+                agreements.append(bool(own.argmax() == row.argmax()))
+    return Quality(
+        positions=len(token_ids),
+        mean_error=sum(means) / len(means) / spread,
+        worst_error=max(most) / spread,
+        agreement=sum(agreements) / len(agreements),
     )
-    return decoder.step_logits(torch.tensor(token_ids, device=device), step, step.positions).float()
+
+
+def _logits(decoder: Decoder, token_ids: list[int]) -> Iterator[tuple[int, torch.Tensor]]:
+    """From where on, and the logits: a chunk at a time, as they are a vocabulary wide."""
+    device = decoder.device
+    cache = KvCache(1, round_up(len(token_ids)))
+    (row,) = cache.reserve([("sample", len(token_ids))])
+    like = torch.empty(0, dtype=decoder.dtype, device=device)
+    for first in range(0, len(token_ids), SCORED_TOKENS):
+        ids = torch.tensor(token_ids[first : first + SCORED_TOKENS], device=device)
+        count = len(ids)
+        step = StepContext(
+            cache=cache,
+            rows=torch.tensor([row] * count, device=device),
+            positions=torch.arange(first, first + count, device=device),
+            decoding=None,
+            spans=[Span(row, 0, count, first, like)],
+        )
+        places = torch.arange(count, device=device)
+        yield first, decoder.step_logits(ids, step, places).float()

@@ -11,7 +11,8 @@ from tests.inference.local import tiny_models
 
 MOST = 1.3
 FORMATS = ("fp32", "fp16", "int8")
-SHAPE = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 5}
+# Of many small layers, as real models are: one of them is in memory twice.
+SHAPE = {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 20}
 CONFIGS = {"own": LlamaConfig, "transformers": GPTNeoXConfig}
 
 pytestmark = pytest.mark.skipif(
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.skipif(
 
 def save(kind, folder, dtype):
     words = tiny_models.tokenizer()
-    config = CONFIGS[kind](**SHAPE, num_attention_heads=16, vocab_size=len(words))
+    config = CONFIGS[kind](**SHAPE, num_attention_heads=8, vocab_size=len(words))
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, dtype=dtype)
     model.to_empty(device="cpu")
