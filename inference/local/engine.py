@@ -232,9 +232,10 @@ class Engine:
             if chunk.sequence.clock.scheduled_at is None:
                 chunk.sequence.clock.scheduled_at = time.monotonic()
         sampling = [chunk.sequence for chunk in step.chunks if chunk.samples]
+        # Which rows there are changes once a prompt has been told.
+        rows = _sampling_rows(step)
         logits = self._loaded.forward.run(step.chunks)
         events = self._tell_prompts(step, logits)
-        rows = _sampling_rows(step)
         if len(rows) < len(logits):
             logits = logits[rows]
         for chunk in step.chunks:

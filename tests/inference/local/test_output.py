@@ -104,6 +104,13 @@ def test_an_echo_is_told_once_though_its_request_has_to_start_again(tiny_model):
     assert counts == dict.fromkeys("abcd", length + 90)
 
 
+def test_an_echo_with_log_probabilities_changes_no_answer(run_engine):
+    driven = run_engine()
+    request(driven, "plain", prompt=PROMPT)
+    request(driven, "echoed", prompt=PROMPT, echo=True, sampling={"logprobs": 0})
+    assert driven.noting.tokens["echoed"] == driven.noting.tokens["plain"]
+
+
 def test_an_echo_without_log_probabilities_is_the_text_alone(run_engine):
     answer = request(run_engine(), "r", prompt="A dog", echo=True)
     assert (answer.chunks[0].text, answer.chunks[0].tokens) == ("A dog", 0)
