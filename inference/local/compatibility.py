@@ -12,7 +12,7 @@ import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
 from inference.local import attention, linear, transformers_model
-from inference.local.forward import PackedForward, SeamModel
+from inference.local.forward import PackedForward, SeamModel, SingleForward
 from inference.local.kv_cache import KvCache
 from inference.local.scheduler import KV_BLOCK, Chunk
 from inference.local.sequence import Sequence
@@ -100,6 +100,26 @@ def _has_rope_by_length(config: PretrainedConfig, context: int) -> bool:
         if rope.get("rope_type") in ROPE_BY_LENGTH and context > original:
             return True
     return False
+
+
+def decodes_incrementally(model: PreTrainedModel) -> bool:
+    """Whether its own cache gives the logits of the whole, also to the second sequence.
+
+    One token, and many, are where prompts are treated in different ways.
+    """
+    expected, forward = _own_logits(model), SingleForward(model)
+    token_ids = _trial_ids(model)
+    errors = []
+    for first_piece in (TRIAL_PIECES[0], 1):
+        sequence = Sequence("trial", token_ids[:first_piece], SamplingParams(), TRIAL_TOKENS)
+        for token in [*token_ids[first_piece:], None]:
+            (logits,) = forward.run([Chunk(sequence, sequence.pending)])
+            sequence.computed = len(sequence.tokens)
+            errors.append((logits - expected[sequence.computed - 1]).abs().max())
+            if token is not None:
+                sequence.append(token)
+        forward.release(sequence.id)
+    return float(max(errors) / expected.abs().max()) <= TOLERANCE[model.dtype]
 
 
 def _try(model: PreTrainedModel, expected: torch.Tensor, weights: linear.Format) -> Verdict:

@@ -10,7 +10,7 @@ from collections.abc import Sequence as Chunks
 from typing import Any, Protocol
 
 import torch
-from transformers import PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
 
 from inference.local import attention
 from inference.local.kv_cache import KvCache
@@ -120,44 +120,64 @@ class PackedForward:
 
 
 class SingleForward:
-    """Keeps the state of one sequence, in whatever cache the model makes for itself."""
+    """Keeps the state of one sequence, in whatever cache the model makes for itself.
 
-    def __init__(self, model: PreTrainedModel) -> None:
-        self._model: Any = model
+    Where that is not to be relied on, `is_incremental` False computes all tokens in each step.
+    """
+
+    def __init__(self, model: PreTrainedModel, *, is_incremental: bool = True) -> None:
+        self.model: Any = model
+        self.is_incremental = is_incremental
         self._accepts = inspect.signature(model.forward).parameters
         self._owner: str | None = None
         self._state: dict[str, Any] = {}
 
     def run(self, chunks: Chunks[Chunk]) -> torch.Tensor:
         (chunk,) = chunks
-        sequence = chunk.sequence
-        is_first = sequence.computed == 0
-        token_ids = torch.tensor([sequence.tokens], device=self._model.device)
-        if is_first:
-            self._owner, self._state = sequence.id, self._initial_state(token_ids)
-            if "logits_to_keep" in self._state:
-                self._state["logits_to_keep"] = chunk.logit_rows
+        token_ids = torch.tensor([chunk.sequence.tokens], device=self.model.device)
         with torch.inference_mode():
-            inputs = self._model.prepare_inputs_for_generation(
-                token_ids,
-                next_sequence_length=None if is_first else chunk.tokens,
-                is_first_iteration=is_first,
-                **self._state,
-            )
-            output = self._model(**inputs, return_dict=True)
-            # The model's own bookkeeping, as caches go by different names.
-            self._state = self._model._update_model_kwargs_for_generation(output, self._state)
-            logits: torch.Tensor = output.logits[0, -chunk.logit_rows :].float()
+            step = self._next if self.is_incremental else self._anew
+            logits: torch.Tensor = step(token_ids, chunk).logits[0, -chunk.logit_rows :].float()
             return logits
-
-    def _initial_state(self, token_ids: torch.Tensor) -> dict[str, Any]:
-        offered = {"attention_mask": torch.ones_like(token_ids), "logits_to_keep": 1}
-        accepted = {name: value for name, value in offered.items() if name in self._accepts}
-        return {"use_cache": True, **accepted}
 
     def release(self, sequence_id: str) -> None:
         if self._owner == sequence_id:
             self._owner, self._state = None, {}
+
+    def _anew(self, token_ids: torch.Tensor, _chunk: Chunk | None = None) -> Any:
+        return self.model(input_ids=token_ids, use_cache=False, return_dict=True)
+
+    def _next(self, token_ids: torch.Tensor, chunk: Chunk) -> Any:
+        sequence = chunk.sequence
+        is_first = sequence.computed == 0
+        if is_first:
+            # Some keep their state in their modules, and lose it only in a pass without a cache.
+            self._anew(token_ids[:, :1])
+            self._owner, self._state = sequence.id, self._initial_state(token_ids)
+            if "logits_to_keep" in self._state:
+                self._state["logits_to_keep"] = chunk.logit_rows
+        inputs = self.model.prepare_inputs_for_generation(
+            token_ids,
+            next_sequence_length=None if is_first else chunk.tokens,
+            is_first_iteration=is_first,
+            **self._state,
+        )
+        output = self.model(**inputs, return_dict=True)
+        # The model's own bookkeeping, as caches go by different names.
+        self._state = self.model._update_model_kwargs_for_generation(output, self._state)
+        return output
+
+    def _initial_state(self, token_ids: torch.Tensor) -> dict[str, Any]:
+        offered: dict[str, Any] = {
+            "attention_mask": torch.ones_like(token_ids),
+            "logits_to_keep": 1,
+        }
+        if self.model._supports_default_dynamic_cache():
+            # Not every model that makes one for itself hands it out.
+            config = self.model.config.get_text_config(decoder=True)
+            offered["past_key_values"] = DynamicCache(config=config)
+        accepted = {name: value for name, value in offered.items() if name in self._accepts}
+        return {"use_cache": True, **accepted}
 
 
 def _positions(chunk: Chunk) -> range:

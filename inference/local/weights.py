@@ -109,7 +109,8 @@ def _encoder(prompts: PromptEncoder) -> Callable[[str], list[int]]:
 
 @dataclass(frozen=True, slots=True)
 class _Network:
-    """What computes the model; `packed` None runs `transformers` one sequence at a time."""
+    """What computes the model; `packed` None runs `transformers` one sequence at a time, if not
+    `is_incremental` with all tokens in each step."""
 
     kind: DecoderKind
     reason: str
@@ -121,6 +122,7 @@ class _Network:
     parameters: int
     memory_bytes: int
     kv_bytes_per_token: int = 0
+    is_incremental: bool = True
 
 
 def _format(spec: RunnerSpec, choice: devices.DeviceChoice) -> FormatChoice:
@@ -170,9 +172,12 @@ def _transformers_network(
         del model
         model = _model(source.folder, choice, weights)
         verdict = compatibility.check(model, source.context)
-    kind, reason = DecoderKind.TRANSFORMERS, why
+    kind, reason, is_incremental = DecoderKind.TRANSFORMERS, why, True
     if verdict.obstacle is not None:
         kind, reason, weights = DecoderKind.ONE_AT_A_TIME, verdict.obstacle, Format.FP32
+        is_incremental = compatibility.decodes_incrementally(model)
+        if not is_incremental:
+            reason += "; as its cache gives other logits, each step computes all tokens anew"
     on_cpu = choice.device == "cpu"
     return _Network(
         kind=kind,
@@ -185,6 +190,7 @@ def _transformers_network(
         parameters=parameters,
         memory_bytes=packed_bytes(model),
         kv_bytes_per_token=verdict.kv_bytes_per_token,
+        is_incremental=is_incremental,
     )
 
 
@@ -249,7 +255,8 @@ def _forward(
         limits = Limits(
             1, spec.max_waiting, step_tokens=kv_tokens, kv_tokens=kv_tokens, chunked=False
         )
-        return SingleForward(network.transformers), limits, None
+        forward = SingleForward(network.transformers, is_incremental=network.is_incremental)
+        return forward, limits, None
     device = network.packed.device.type
     kv_tokens = _kv_tokens(spec, device, context, network.kv_bytes_per_token)
     step_tokens = CPU_STEP_TOKENS if device == "cpu" else ACCELERATOR_STEP_TOKENS

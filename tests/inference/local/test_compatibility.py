@@ -83,3 +83,28 @@ def test_a_window_for_all_layers_must_be_told_by_each(model):
     made = model("llama")
     made.config.sliding_window = 100
     assert "layer 0 does not tell" in compatibility.check(made, context=256).obstacle
+
+
+@pytest.mark.parametrize("kind", ["llama", "mamba", "recurrent_gemma"])
+def test_the_cache_of_a_model_is_tried(model, kind):
+    assert compatibility.decodes_incrementally(model(kind))
+
+
+def test_a_cache_that_gives_other_logits_is_noticed(model):
+    made = model("mamba")
+    made.backbone.layers[1].register_forward_hook(
+        lambda layer, inputs, output: output + inputs[0].shape[1]
+    )
+    assert not compatibility.decodes_incrementally(made)
+
+
+def test_without_a_cache_to_rely_on_the_tokens_are_the_same(tiny_model, monkeypatch):
+    from tests.inference.local import driven_engine, tiny_models
+
+    monkeypatch.setattr(compatibility, "decodes_incrementally", lambda _model: False)
+    driven = driven_engine.load(tiny_model("mamba")).start()
+    driven.ask("A dog", max_tokens=8)
+    driven.engine.stop()
+    assert "each step computes all tokens anew" in driven.engine.info.decoder_reason
+    expected = tiny_models.generate(tiny_model("mamba"), driven.tokens_of("A dog"), 8)
+    assert driven.noting.tokens["only"] == expected

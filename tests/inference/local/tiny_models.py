@@ -9,16 +9,23 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoModelForCausalLM,
+    DeepseekV3Config,
     Gemma2Config,
+    Gemma3TextConfig,
     GPT2Config,
+    GPTNeoXConfig,
     GptOssConfig,
     LlamaConfig,
     MambaConfig,
+    MiniCPM3Config,
     MistralConfig,
+    OPTConfig,
+    Phi3Config,
     PretrainedConfig,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen3Config,
+    RecurrentGemmaConfig,
     SmolLM3Config,
 )
 
@@ -54,6 +61,16 @@ WINDOWED = {
     "sliding_window": 12,
     "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
 }
+# Keys and values of each head out of a small common vector, values smaller than keys.
+LATENT = {
+    **SMALL,
+    "num_key_value_heads": 4,
+    "q_lora_rank": 16,
+    "kv_lora_rank": 16,
+    "qk_nope_head_dim": 8,
+    "qk_rope_head_dim": 4,
+    "v_head_dim": 6,
+}
 
 LLAMA3_ROPE = {
     "rope_type": "llama3",
@@ -76,11 +93,44 @@ CONFIGS: dict[str, Callable[[], PretrainedConfig]] = {
     "qwen3": partial(Qwen3Config, **GROUPED, head_dim=16),
     "mistral": partial(MistralConfig, **GROUPED, sliding_window=12),
     "gemma2": partial(Gemma2Config, **WINDOWED),
+    "gemma3": partial(Gemma3TextConfig, **WINDOWED),
+    "phi3": partial(Phi3Config, **GROUPED, pad_token_id=1),
     "gpt_oss": partial(GptOssConfig, **WINDOWED, num_local_experts=4, num_experts_per_tok=2),
     "gpt2": partial(
         GPT2Config, n_embd=32, n_layer=3, n_head=4, n_positions=CONTEXT, initializer_range=0.3
     ),
+    "gpt_neox": partial(GPTNeoXConfig, **SMALL),
+    "opt": partial(
+        OPTConfig,
+        hidden_size=32,
+        word_embed_proj_dim=32,
+        ffn_dim=48,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        max_position_embeddings=CONTEXT,
+        init_std=0.3,
+    ),
+    "minicpm3": partial(MiniCPM3Config, **LATENT),
+    "deepseek_v3": partial(
+        DeepseekV3Config,
+        **LATENT,
+        n_routed_experts=4,
+        num_experts_per_tok=2,
+        n_group=1,
+        topk_group=1,
+        moe_intermediate_size=16,
+        first_k_dense_replace=1,
+    ),
     "mamba": partial(MambaConfig, hidden_size=32, num_hidden_layers=2, state_size=4),
+    "recurrent_gemma": partial(
+        RecurrentGemmaConfig,
+        hidden_size=32,
+        intermediate_size=96,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        lru_width=32,
+        attention_window_size=12,
+    ),
 }
 
 
