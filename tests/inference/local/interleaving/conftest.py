@@ -1,0 +1,28 @@
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.inference.local.interleaving.studied import Studied
+
+
+@pytest.fixture(scope="session")
+def studied(tiny_model: Callable[[str], Path]) -> "Callable[..., Studied]":
+    from tests.inference.local.interleaving.studied import study
+
+    @cache
+    def of(kind: str, weights: str = "fp32") -> "Studied":
+        return study(kind, tiny_model(kind), weights)
+
+    return of
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    # So that short answers reach the limits of memory too.
+    from inference.local import scheduler
+
+    monkeypatch.setattr(scheduler, "KV_BLOCK", 8)
