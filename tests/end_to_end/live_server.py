@@ -5,12 +5,14 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -139,6 +141,15 @@ class LiveServer:
             timeout=PATIENCE_S,
             check=False,
         )
+
+    def query(self, sql: str) -> Any:
+        """The only value of the only row."""
+        url = self.environment.get("DATABASE_URL")
+        database: Any = (
+            psycopg.connect(url) if url else sqlite3.connect(self.data_dir / "db.sqlite3")
+        )
+        with closing(database) as connection:
+            return connection.execute(sql).fetchone()[0]
 
     def models(self) -> list[dict[str, Any]]:
         listed: list[dict[str, Any]] = json.loads(self.manage("list_models", "--json").stdout)
