@@ -121,5 +121,5 @@ def test_clients_that_leave_leave_nothing_behind(server: LiveServer, key: str) -
     left_at = time.monotonic()
     wait_until(lambda: not left_behind(server), "nothing is left behind")
     logger.info("nothing was left %.2f s after the last had left", time.monotonic() - left_at)
-    assert server.query(HOLDS) > CLIENTS / 2
+    assert server.query(HOLDS) > CLIENTS / 4
     assert asyncio.run(are_all_slots_free(server, key))
