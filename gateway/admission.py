@@ -4,6 +4,7 @@ Everything a request needs is taken, or nothing and a refusal is raised. What wa
 back by `settle`, which every admission must reach, however its request ends.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -41,12 +42,14 @@ class Admission:
         return self.grant.tokens
 
 
-async def admit(demand: Demand) -> Admission:
+async def admit(demand: Demand, is_wanted: Callable[[], bool]) -> Admission | None:
     """Raise RateLimited or QuotaExceeded, or take all holds.
 
-    Do not cancel it, shield it: the thread goes on and its holds would have no owner.
+    None, with nothing taken, where it is not wanted any more once it is its turn: when many leave
+    at once, the books need not be opened and closed for each. Do not cancel it, shield it: the
+    thread goes on and its holds would have no owner.
     """
-    return await database.run(_admit, demand)
+    return await database.run(_admit, demand, is_wanted)
 
 
 async def settle(
@@ -71,7 +74,9 @@ async def settle(
         raise
 
 
-def _admit(demand: Demand) -> Admission:
+def _admit(demand: Demand, is_wanted: Callable[[], bool]) -> Admission | None:
+    if not is_wanted():
+        return None
     team_id, key_id = demand.caller.team_id, demand.caller.key_id
     rules = RateLimit.objects.binding(team_id=team_id, key_id=key_id, model=demand.model)
     allowances = Quota.objects.binding(team_id=team_id, key_id=key_id, model=demand.model)

@@ -53,7 +53,7 @@ class Bill:
         self.cache = CacheState.BYPASS
         self.cache_key: str | None = None
         self._runtime = runtime
-        self._admitting: asyncio.Task[Admission] | None = None
+        self._admitting: asyncio.Task[Admission | None] | None = None
         self._status: RequestStatus | None = None
         self._error_code = ""
         self._closing: asyncio.Task[None] | None = None
@@ -66,8 +66,12 @@ class Bill:
 
     async def admit(self, demand: Demand) -> Admission:
         # A task of its own: cancelled half-way, the holds could be taken with nobody to know.
-        self._admitting = asyncio.create_task(admission.admit(demand))
-        return await asyncio.shield(self._admitting)
+        self._admitting = asyncio.create_task(admission.admit(demand, self._is_open))
+        admitted = await asyncio.shield(self._admitting)
+        if admitted is None:
+            # Only a bill that has ended gets none, and whoever ended it has left.
+            raise asyncio.CancelledError
+        return admitted
 
     def finish(self) -> None:
         self._end(RequestStatus.COMPLETED)
@@ -90,6 +94,9 @@ class Bill:
             self._closing = asyncio.create_task(self._close())
             self._runtime.leave_after(self._closing)
         await asyncio.shield(self._closing)
+
+    def _is_open(self) -> bool:
+        return self._status is None
 
     def _end(self, status: RequestStatus, error_code: str = "") -> None:
         if self._status is None:
@@ -117,6 +124,8 @@ class Bill:
         try:
             taken = await self._admitting
         except GatewayError:
+            return
+        if taken is None:
             return
         await admission.settle(
             taken,

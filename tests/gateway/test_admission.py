@@ -16,7 +16,9 @@ ids = (f"req_{number}" for number in count())
 
 async def admit(someone: Persona, *, model: str = "demo", tokens: int = 10) -> Admission:
     demand = Demand(someone.caller, model, next(ids), tokens, cost=Decimal(tokens))
-    return await admission.admit(demand)
+    admitted = await admission.admit(demand, lambda: True)
+    assert admitted
+    return admitted
 
 
 async def settle(admitted: Admission, tokens: int, **terms: Any) -> None:
@@ -40,6 +42,15 @@ async def test_without_limits_everything_passes(alice: Persona) -> None:
     admitted = await admit(alice)
     assert (admitted.requests, admitted.tokens) == (None, None)
     await settle(admitted, 5)
+
+
+async def test_for_one_who_left_meanwhile_nothing_is_taken(alice: Persona) -> None:
+    await limit(key=alice.key, requests_per_minute=1)
+    await quota(100, key=alice.key)
+    demand = Demand(alice.caller, "demo", next(ids), 10, cost=Decimal(10))
+    assert await admission.admit(demand, lambda: False) is None
+    assert not await LedgerEntry.objects.aexists()
+    await admit(alice)
 
 
 async def test_a_limit_of_the_key_binds_the_key(alice: Persona) -> None:

@@ -110,9 +110,9 @@ async def test_the_books_are_closed_exactly_once_wherever_it_is_cancelled(
     with suppress(asyncio.CancelledError, RunnerDied):
         await asyncio.create_task(run(CancelledAt(read(caller, request, seen), steps)))
     assert await process.wait_idle(30)
-    hold, closing = await ledger_of(request)
-    assert hold == LedgerKind.HOLD
-    assert closing in (LedgerKind.SETTLE, LedgerKind.RELEASE)
+    # None where it left before it was its turn.
+    hold, closings = LedgerKind.HOLD, (LedgerKind.SETTLE, LedgerKind.RELEASE)
+    assert await ledger_of(request) in ([], *([hold, closing] for closing in closings))
     assert [r.name for r in caplog.records].count("llmserver.request") == 1
     record = await record_of(request)
     assert record.completion_tokens == (0 if record.cache_state == CacheState.HIT else sum(seen))
