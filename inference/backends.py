@@ -1,11 +1,11 @@
-"""The one interface of everything that generates, and the specs from which backends are made."""
+"""The one interface of everything that answers, and the specs from which backends are made."""
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from inference.types import GenerationEvent, GenerationRequest
+from inference.types import EmbeddingEvent, EmbeddingRequest, GenerationEvent, GenerationRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,14 +19,17 @@ class Health:
 class Backend(Protocol):
     """One way to serve a model.
 
-    `generate` yields `Accepted`, `TokenChunk`s and `Finished`; closing the generator early stops
-    the work at the backend. It raises `inference.errors.InferenceError` subclasses only.
+    `generate` yields `Accepted`, `TokenChunk`s and `Finished`, `embed` an `Embedding` for each
+    input instead of the chunks; closing the generator early stops the work at the backend. Both
+    raise `inference.errors.InferenceError` subclasses only.
     """
 
     @property
     def id(self) -> str: ...
 
     def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]: ...
+
+    def embed(self, request: EmbeddingRequest) -> AsyncGenerator[EmbeddingEvent, None]: ...
 
     async def health(self) -> Health: ...
 

@@ -2,7 +2,8 @@
 
 InferenceError
 ├── InvalidRequest          a value that only the backend can judge
-│   └── PromptTooLong       prompt plus output do not fit the context
+│   ├── PromptTooLong       prompt plus output do not fit the context
+│   └── WrongTask           text asked of an embedding model, or vectors of another
 ├── UnknownModel            no route of that name
 ├── BackendUnavailable      try again later
 │   ├── ModelLoading        weights are on their way
@@ -24,9 +25,10 @@ class InferenceError(Exception):
 class InvalidRequest(InferenceError):
     code = "invalid_value"
 
-    def __init__(self, message: str, *, param: str | None = None) -> None:
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
         super().__init__(message)
         self.param = param
+        self.code = code or type(self).code
 
 
 class PromptTooLong(InvalidRequest):
@@ -46,6 +48,15 @@ class PromptTooLong(InvalidRequest):
         self.prompt_tokens = prompt_tokens
         self.context = context
         self.max_tokens = max_tokens
+
+
+class WrongTask(InvalidRequest):
+    """The model is not made for what it is asked."""
+
+    code = "wrong_task"
+
+    def __init__(self, message: str, *, param: str | None = "model") -> None:
+        super().__init__(message, param=param)
 
 
 class UnknownModel(InferenceError):

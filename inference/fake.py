@@ -1,20 +1,25 @@
 """A scripted backend for tests, demos and CI: no model, no process, the same interface."""
 
 import asyncio
+import struct
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Self
+from typing import Self, TypeVar
 
 from inference.backends import Health
 from inference.errors import InferenceError
 from inference.types import (
     Accepted,
+    Embedding,
+    EmbeddingEvent,
+    EmbeddingRequest,
     Finished,
     FinishReason,
     GenerationEvent,
     GenerationRequest,
+    Request,
     ScoredToken,
     TokenChunk,
     TokenLogprobs,
@@ -22,6 +27,7 @@ from inference.types import (
 )
 
 Respond = Callable[[GenerationRequest], Iterable[str]]
+_AnyEvent = TypeVar("_AnyEvent", GenerationEvent, EmbeddingEvent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +51,7 @@ class _Hold:
 class FakeBackend:
     """Answers with `tokens`, or with what `respond` makes of a request; `respond` must end.
 
+    Vectors are those of `fake_vector`; each counts as a token where one stops or fails after some.
     `requests` holds every request that was started, `cancelled` the ids of those whose stream was
     closed or cancelled before its end, `running` how many are under way. `readiness` is what
     `health` says and may be set. Prompt tokens are counted as words.
@@ -61,7 +68,7 @@ class FakeBackend:
     ) -> None:
         self.id = id
         self.readiness = Health(is_ready=True)
-        self.requests: list[GenerationRequest] = []
+        self.requests: list[Request] = []
         self.cancelled: list[str] = []
         self.running = 0
         self._closed = asyncio.Event()
@@ -100,11 +107,19 @@ class FakeBackend:
             self._hold.released.set()
             self._hold = None
 
-    async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
+    def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
+        return self._play(request, self._script(request))
+
+    def embed(self, request: EmbeddingRequest) -> AsyncGenerator[EmbeddingEvent, None]:
+        return self._play(request, self._vectors(request))
+
+    async def _play(
+        self, request: Request, script: AsyncGenerator[_AnyEvent, None]
+    ) -> AsyncGenerator[_AnyEvent, None]:
         self.requests.append(request)
         self.running += 1
         try:
-            async with aclosing(self._script(request)) as events:
+            async with aclosing(script) as events:
                 async for event in events:
                     yield event
         except (asyncio.CancelledError, GeneratorExit):
@@ -127,6 +142,17 @@ class FakeBackend:
             yield TokenChunk(index, text, 1, _scored(request, text))
         await self._pause(len(texts))
         yield Finished(reason, Usage(prompt_tokens, len(texts)))
+
+    async def _vectors(self, request: EmbeddingRequest) -> AsyncGenerator[EmbeddingEvent, None]:
+        self._fail_if_due(None)
+        counts = [len(one.split() if isinstance(one, str) else one) for one in request.inputs]
+        yield Accepted(self.id, "fake", sum(counts))
+        # Last to first, as nobody promises an order.
+        for done, index in enumerate(reversed(range(len(counts)))):
+            await self._pause(done)
+            yield Embedding(index, fake_vector(request.inputs[index], request.dimensions))
+        await self._pause(len(counts))
+        yield Finished(FinishReason.STOP, Usage(sum(counts), 0))
 
     async def _pause(self, tokens: int) -> None:
         """What the script wants between the first `tokens` tokens and the next."""
@@ -162,6 +188,11 @@ class FakeBackend:
 
     async def aclose(self) -> None:
         self._closed.set()
+
+
+def fake_vector(text: str | tuple[int, ...], dimensions: int | None = None) -> bytes:
+    """Four numbers, or as many as are asked for, that depend on the length alone."""
+    return struct.pack(f"<{dimensions or 4}f", *[len(text), *[0.5] * ((dimensions or 4) - 1)])
 
 
 def prompt_text(request: GenerationRequest) -> str:

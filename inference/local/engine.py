@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from inference.errors import BackendUnavailable, InferenceError, PromptTooLong
+from inference.errors import BackendUnavailable, InferenceError, PromptTooLong, WrongTask
 from inference.local import loading, sampling_rules
 from inference.local.detokenizer import Detokenizer
 from inference.local.generation import Generation
@@ -21,7 +21,7 @@ from inference.local.runner_spec import EngineStats, RunnerSpec, StepUnderWay
 from inference.local.scheduler import Scheduler, Step
 from inference.local.sequence import Sequence
 from inference.local.vocabulary import Score
-from inference.types import FinishReason, GenerationEvent, GenerationRequest
+from inference.types import FinishReason, GenerationEvent, GenerationRequest, Request
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,7 +63,7 @@ class Engine:
         self._idle_s = idle_s
         self._memory = EngineStats()
         self._scheduler = Scheduler(loaded.limits, loaded.prefixes)
-        self._intake = Intake(loaded.limits.max_running + loaded.limits.max_waiting)
+        self._intake = Intake[Generation](loaded.limits.max_running + loaded.limits.max_waiting)
         self._generations: dict[str, Generation] = {}
         self._failed_steps = 0
         self._thread: threading.Thread | None = None
@@ -71,7 +71,7 @@ class Engine:
     @classmethod
     def load(cls, spec: RunnerSpec, on_progress: OnProgress) -> "Engine":
         """Blocks for seconds to minutes; raises ModelLoadError."""
-        return cls(spec, loading.load(spec, on_progress))
+        return cls(spec, loading.load_generator(spec, on_progress))
 
     def start(self, emit: Callable[[StepOutput], None]) -> None:
         """`emit` is called from the step thread, once or twice per step, and must not block."""
@@ -82,18 +82,23 @@ class Engine:
         """Takes effect before the next step."""
         self._threads_wanted = count
 
-    def submit(self, request: GenerationRequest) -> None:
+    def submit(self, request: Request) -> None:
         """Tokenises in the calling thread, unless the house is full.
 
         Raises Overloaded, PromptTooLong, InvalidRequest or BackendUnavailable; then no event
         follows. Otherwise Accepted is the first one.
         """
+        if not isinstance(request, GenerationRequest):
+            raise WrongTask(
+                "This model writes text and makes no embeddings. Ask it at /v1/chat/completions, "
+                "or choose an embedding model; /v1/models tells which is which."
+            )
         arrived_at = time.monotonic()
         self._intake.reserve(request.id)
         try:
             generation = self._prepare(request)
             generation.sequence.clock.arrived_at = arrived_at
-            self._intake.deliver(generation)
+            self._intake.deliver(request.id, generation)
         except BaseException:
             self._intake.leave(request.id)
             raise
@@ -175,9 +180,9 @@ class Engine:
             self._loaded.prefixes.clear()
             self._memory = self._loaded.prefixes.stats
 
-    def _meet(self, arrivals: Arrivals) -> Events:
+    def _meet(self, arrivals: Arrivals[Generation]) -> Events:
         events: Events = []
-        for generation in arrivals.generations:
+        for generation in arrivals.requests:
             sequence = generation.sequence
             self._generations[sequence.id] = generation
             self._scheduler.add(sequence)

@@ -3,8 +3,7 @@
 import itertools
 from collections import Counter
 from collections.abc import Callable
-
-from inference.local.sequence import Sequence
+from typing import Generic, Protocol, TypeVar
 
 # Every so many admissions priorities do not count, so that the low ones move on too.
 BLIND_EVERY = 8
@@ -15,15 +14,29 @@ MAX_TENANTS = 1024
 Rank = tuple[bool, int, int, int]
 
 
-class FairQueue:
-    """Waiting sequences, and what their tenants have had. Requests of one salt are one tenant.
+class Waiting(Protocol):
+    """What the order goes by; the queue itself writes `number`."""
+
+    cache_salt: str
+    priority: int
+    number: int
+
+    @property
+    def is_preempted(self) -> bool: ...
+
+
+One = TypeVar("One", bound=Waiting)
+
+
+class FairQueue(Generic[One]):
+    """Waiting requests, and what their tenants have had. Requests of one salt are one tenant.
 
     The tenant that has had the least goes next. One that comes back starts level with those who
     stayed: being away earns no credit (virtual token counters, arXiv 2401.00588).
     """
 
     def __init__(self) -> None:
-        self._waiting: list[Sequence] = []
+        self._waiting: list[One] = []
         self._served: dict[str, int] = {}
         self._present: Counter[str] = Counter()
         self._numbers = itertools.count()
@@ -32,7 +45,7 @@ class FairQueue:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def arrive(self, sequence: Sequence) -> None:
+    def arrive(self, sequence: One) -> None:
         tenant = sequence.cache_salt
         sequence.number = next(self._numbers)
         if not self._present[tenant]:
@@ -41,11 +54,15 @@ class FairQueue:
         self._present[tenant] += 1
         self._waiting.append(sequence)
 
-    def come_back(self, sequence: Sequence) -> None:
+    def come_back(self, sequence: One) -> None:
         """Ahead of all others, as its KV memory was taken away."""
         self._waiting.append(sequence)
 
-    def depart(self, sequence: Sequence) -> None:
+    def step_back(self, sequence: One) -> None:
+        """It had a turn and waits for another: now behind the others of its tenant."""
+        sequence.number = next(self._numbers)
+
+    def depart(self, sequence: One) -> None:
         """It has ended, running or waiting."""
         if sequence in self._waiting:
             self._waiting.remove(sequence)
@@ -54,19 +71,19 @@ class FairQueue:
         if not self._present or len(self._served) > MAX_TENANTS:
             self._served = {name: self._served[name] for name in self._present}
 
-    def head(self, can_go: Callable[[Sequence], bool]) -> Sequence | None:
+    def head(self, can_go: Callable[[One], bool]) -> One | None:
         """The first of those that can go."""
         ranked = sorted(self._waiting, key=self.rank)
         return next(filter(can_go, ranked), None)
 
-    def admit(self, sequence: Sequence) -> None:
+    def admit(self, sequence: One) -> None:
         self._waiting.remove(sequence)
         self._admitted += 1
 
-    def charge(self, sequence: Sequence, tokens: int) -> None:
+    def charge(self, sequence: One, tokens: int) -> None:
         self._served[sequence.cache_salt] += tokens
 
-    def rank(self, sequence: Sequence) -> Rank:
+    def rank(self, sequence: One) -> Rank:
         """The lowest goes first; also for running sequences, which share the prefill budget."""
         is_blind = self._admitted % BLIND_EVERY == BLIND_EVERY - 1
         return (

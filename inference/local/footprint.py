@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from inference.local import families, sources
+from inference.local import embedding_files, families, sources
 from inference.local.runner_spec import RunnerSpec
+from inference.types import Task
 
 # The interpreter with torch and transformers, and what a step needs beside weights and KV cache.
 RUNTIME_BYTES = 400 * 2**20
@@ -34,6 +35,9 @@ def estimate(spec: RunnerSpec) -> int | None:
             return None
         config = _config(folder)
         tensors = _tensors(folder)
+        if (spec.task or embedding_files.task_of(folder)) is Task.EMBEDDING:
+            # Loaded as fp32 and packed afterwards, and there is no cache.
+            return RUNTIME_BYTES + _weights_in_memory(tensors, config, "fp32")
         return (
             RUNTIME_BYTES
             + _weights_in_memory(tensors, config, spec.weights)

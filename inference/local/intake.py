@@ -2,31 +2,33 @@
 
 import threading
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from inference.errors import BackendUnavailable, InvalidRequest, Overloaded
-from inference.local.generation import Generation
+
+One = TypeVar("One")
 
 
 @dataclass(frozen=True, slots=True)
-class Arrivals:
+class Arrivals(Generic[One]):
     """Requests and cancellations since the last look; a cancelled id is one of a known request."""
 
-    generations: list[Generation]
+    requests: list[One]
     cancelled: list[str]
 
     @property
     def is_empty(self) -> bool:
-        return not self.generations and not self.cancelled
+        return not self.requests and not self.cancelled
 
 
-class Intake:
+class Intake(Generic[One]):
     """A request holds a place from `reserve` to `leave`, so that a full house refuses cheaply."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._inside: set[str] = set()
         self._preparing: set[str] = set()
-        self._arrived: list[Generation] = []
+        self._arrived: list[One] = []
         self._cancelled: set[str] = set()
         self._is_closed = False
         self._changed = threading.Condition()
@@ -49,11 +51,11 @@ class Intake:
             self._inside.add(request_id)
             self._preparing.add(request_id)
 
-    def deliver(self, generation: Generation) -> None:
+    def deliver(self, request_id: str, request: One) -> None:
         with self._changed:
             self._refuse_if_closed()
-            self._preparing.discard(generation.sequence.id)
-            self._arrived.append(generation)
+            self._preparing.discard(request_id)
+            self._arrived.append(request)
             self._changed.notify()
 
     def leave(self, request_id: str) -> None:
@@ -73,8 +75,9 @@ class Intake:
             self._is_closed = True
             self._changed.notify()
 
-    def take(self, wait_s: float) -> Arrivals | None:
-        """None once closed; sleeps for at most `wait_s` until there is something to take."""
+    def take(self, wait_s: float | None) -> Arrivals[One] | None:
+        """None once closed; sleeps for at most `wait_s` until there is something to take, where
+        `wait_s` None is as long as it takes."""
         with self._changed:
             self._changed.wait_for(lambda: self._is_closed or self._has_news(), wait_s)
             return None if self._is_closed else self._take()
@@ -90,7 +93,7 @@ class Intake:
     def _has_news(self) -> bool:
         return bool(self._arrived or self._cancelled - self._preparing)
 
-    def _take(self) -> Arrivals:
+    def _take(self) -> Arrivals[One]:
         cancelled = self._cancelled - self._preparing
         self._cancelled -= cancelled
         arrived, self._arrived = self._arrived, []

@@ -4,11 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from inference.local.embedding_batches import BatchBudget
 from inference.local.runner_spec import EngineInfo
 from inference.local.scheduler import Limits
 from inference.types import SamplingParams
 
 if TYPE_CHECKING:
+    from inference.local.embedder import Embedder
+    from inference.local.embedding_inputs import InputEncoder
     from inference.local.forward import Forward
     from inference.local.prefix_cache import PrefixCache
     from inference.local.prompts import PromptEncoder
@@ -34,3 +37,14 @@ class LoadedModel:
     eos_ids: frozenset[int]
     defaults: SamplingParams
     prefixes: "PrefixCache | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedEmbedder:
+    """`matryoshka` are the lengths that vectors may be cut to, (0,) standing for any."""
+
+    info: EngineInfo
+    embedder: "Embedder"
+    inputs: "InputEncoder"
+    budget: BatchBudget
+    matryoshka: tuple[int, ...] = ()

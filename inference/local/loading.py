@@ -9,15 +9,24 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from inference.local import footprint, load_progress, sources
-from inference.local.loaded_model import LoadedModel, OnProgress
+from inference.local import embedding_files, footprint, load_progress, sources
+from inference.local.loaded_model import LoadedEmbedder, LoadedModel, OnProgress
 from inference.local.runner_spec import RunnerSpec
 from inference.local.sources import ModelLoadError
+from inference.types import Task
 
-__all__ = ["LoadedModel", "ModelLoadError", "OnProgress", "load"]
+__all__ = ["LoadedEmbedder", "LoadedModel", "ModelLoadError", "OnProgress", "load"]
 
 
-def load(spec: RunnerSpec, on_progress: OnProgress) -> LoadedModel:
+def load_generator(spec: RunnerSpec, on_progress: OnProgress) -> LoadedModel:
+    """As `load`, for who can only generate."""
+    loaded = load(spec, on_progress)
+    if isinstance(loaded, LoadedEmbedder):
+        raise ModelLoadError(f"{spec.source} makes embeddings and writes no text; use another.")
+    return loaded
+
+
+def load(spec: RunnerSpec, on_progress: OnProgress) -> LoadedModel | LoadedEmbedder:
     """Blocks for seconds to minutes; raises ModelLoadError. Progress runs from 0 to 1."""
     with _collector_paused():
         folder = sources.local_folder(spec.source)
@@ -26,7 +35,7 @@ def load(spec: RunnerSpec, on_progress: OnProgress) -> LoadedModel:
         # where gateway processes share the cores that made decoding up to ten times slower.
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         try:
-            from inference.local import weights
+            from inference.local import embedding_weights, weights
         except ImportError as error:
             raise ModelLoadError(
                 f"Local models need torch and transformers ({error}). Run "
@@ -37,7 +46,11 @@ def load(spec: RunnerSpec, on_progress: OnProgress) -> LoadedModel:
             on_progress(0.2, f"fetching {spec.source} from the Hub, which can take minutes")
             folder = sources.download(spec.source, on_progress)
         with load_progress.watching_memory(on_progress, footprint.weight_bytes(folder)) as step:
-            loaded = weights.load(spec, folder, choice, step)
+            loaded: LoadedModel | LoadedEmbedder
+            if (spec.task or embedding_files.task_of(folder)) is Task.EMBEDDING:
+                loaded = embedding_weights.load(spec, folder, choice, step)
+            else:
+                loaded = weights.load(spec, folder, choice, step)
     on_progress(1.0, "ready")
     return loaded
 

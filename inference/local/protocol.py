@@ -18,15 +18,17 @@ from inference.local.runner_spec import EngineInfo, EngineStats
 from inference.local.wire_errors import pack_error, unpack_error
 from inference.types import (
     Accepted,
+    Embedding,
+    EmbeddingRequest,
+    Event,
     Finished,
-    GenerationEvent,
     GenerationRequest,
     ScoredToken,
     TokenChunk,
     TokenLogprobs,
 )
 
-VERSION = 2
+VERSION = 3
 MAX_FRAME_BYTES = 16 * 1024 * 1024
 
 
@@ -47,6 +49,12 @@ class Generate:
 
 
 @dataclass(frozen=True, slots=True)
+class Embed:
+    number: int
+    request: EmbeddingRequest
+
+
+@dataclass(frozen=True, slots=True)
 class Cancel:
     number: int
 
@@ -55,7 +63,7 @@ class Cancel:
 class Step:
     """`events` pair a request's number with what happened; news of stats alone has none."""
 
-    events: tuple[tuple[int, GenerationEvent | InferenceError], ...]
+    events: tuple[tuple[int, Event | InferenceError], ...]
     stats: EngineStats
 
 
@@ -64,7 +72,7 @@ class Draining:
     """The runner takes no more requests on any connection and finishes those it has."""
 
 
-Message = Hello | Generate | Cancel | Step | Draining
+Message = Hello | Generate | Embed | Cancel | Step | Draining
 
 
 class Op(IntEnum):
@@ -73,6 +81,7 @@ class Op(IntEnum):
     CANCEL = 2
     STEP = 3
     DRAINING = 4
+    EMBED = 5
 
 
 class _Kind(IntEnum):
@@ -80,11 +89,13 @@ class _Kind(IntEnum):
     ACCEPTED = 1
     FINISHED = 2
     ERROR = 3
+    EMBEDDING = 4
 
 
 _INFO = TypeAdapter(EngineInfo)
 _STATS = TypeAdapter(EngineStats)
 _REQUEST = TypeAdapter(GenerationRequest)
+_EMBEDDING_REQUEST = TypeAdapter(EmbeddingRequest)
 _ACCEPTED = TypeAdapter(Accepted)
 _FINISHED = TypeAdapter(Finished)
 _SCORED: TypeAdapter[list[tuple[str, bytes | None, float | None]]] = TypeAdapter(
@@ -97,7 +108,7 @@ def encode(message: Message) -> bytes:
     """A whole frame. Raises ProtocolError for a request that cannot travel: it is too large, holds
     a number beyond 64 bits or text that is not Unicode."""
     # What the engine says must reach the client, whatever is in it; what a caller says is refused.
-    unicode_errors = "strict" if isinstance(message, Generate) else "replace"
+    unicode_errors = "strict" if isinstance(message, Generate | Embed) else "replace"
     try:
         body: bytes = msgpack.packb(_pack(message), unicode_errors=unicode_errors)
     except UnicodeEncodeError:
@@ -130,6 +141,8 @@ def _pack(message: Message) -> tuple[object, ...]:
             return Op.STEP, packed, _STATS.dump_python(stats)
         case Generate(number, request):
             return Op.GENERATE, number, _REQUEST.dump_python(request)
+        case Embed(number, embedding_request):
+            return Op.EMBED, number, _EMBEDDING_REQUEST.dump_python(embedding_request)
         case Cancel(number):
             return Op.CANCEL, number
         case Hello(info, version):
@@ -146,6 +159,8 @@ def _unpack(op: Op, parts: tuple[object, ...]) -> Message:
             )
         case Op.GENERATE, (int() as number, request):
             return Generate(number, _REQUEST.validate_python(request))
+        case Op.EMBED, (int() as number, request):
+            return Embed(number, _EMBEDDING_REQUEST.validate_python(request))
         case Op.CANCEL, (int() as number,):
             return Cancel(number)
         case Op.HELLO, (int() as version, info):
@@ -161,11 +176,13 @@ def _unpack(op: Op, parts: tuple[object, ...]) -> Message:
     raise ValueError("wrong parts")
 
 
-def _pack_event(number: int, event: GenerationEvent | InferenceError) -> tuple[object, ...]:
+def _pack_event(number: int, event: Event | InferenceError) -> tuple[object, ...]:
     match event:
         case TokenChunk(index, text, tokens, logprobs):
             told = [_pack_logprobs(one) for one in logprobs]
             return number, _Kind.TOKEN, index, text, tokens, *([told] if told else ())
+        case Embedding(index, vector):
+            return number, _Kind.EMBEDDING, index, vector
         case Accepted():
             return number, _Kind.ACCEPTED, _ACCEPTED.dump_python(event)
         case Finished():
@@ -174,7 +191,7 @@ def _pack_event(number: int, event: GenerationEvent | InferenceError) -> tuple[o
             return number, _Kind.ERROR, pack_error(event)
 
 
-def _unpack_event(packed: object) -> tuple[int, GenerationEvent | InferenceError]:
+def _unpack_event(packed: object) -> tuple[int, Event | InferenceError]:
     match packed:
         case (int() as number, _Kind.TOKEN, int() as index, str() as text, int() as tokens):
             return number, TokenChunk(index, text, tokens)
@@ -188,6 +205,8 @@ def _unpack_event(packed: object) -> tuple[int, GenerationEvent | InferenceError
         ):
             logprobs = tuple(_unpack_logprobs(one) for one in told)
             return number, TokenChunk(index, text, tokens, logprobs)
+        case (int() as number, _Kind.EMBEDDING, int() as index, bytes() as vector):
+            return number, Embedding(index, vector)
         case (int() as number, _Kind.ACCEPTED, accepted):
             return number, _ACCEPTED.validate_python(accepted)
         case (int() as number, _Kind.FINISHED, finished):

@@ -59,9 +59,14 @@ class LoadEngine(Protocol):
 
 def load_engine(spec: RunnerSpec, on_progress: OnProgress) -> Engine:
     # Here and not above: what it imports takes seconds, and the first status must be out before.
+    from inference.local.embedding_engine import EmbeddingEngine
     from inference.local.engine import Engine as TorchEngine
+    from inference.local.loading import LoadedEmbedder, load
 
-    return TorchEngine.load(spec, on_progress)
+    loaded = load(spec, on_progress)
+    if isinstance(loaded, LoadedEmbedder):
+        return EmbeddingEngine(spec, loaded)
+    return TorchEngine(spec, loaded)
 
 
 def main(load: LoadEngine = load_engine) -> NoReturn:

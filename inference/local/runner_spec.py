@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from inference.types import Task
+
 # The exit code of a runner that ended itself because a step did not end.
 EXIT_STUCK = 75
 
@@ -30,6 +32,7 @@ class RunnerSpec:
     """One model on one device. `context` None means what the model's config allows.
 
     `prefix_percent` of the memory for KV is for prefixes of former requests.
+    `task` None means what the model's files say it is for.
     """
 
     backend_id: str
@@ -42,6 +45,7 @@ class RunnerSpec:
     max_running: int = 16
     max_waiting: int = 256
     prefix_percent: int = 25
+    task: Task | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,7 @@ class EngineInfo:
     decoder: str = ""
     decoder_reason: str = ""
     weights_report: str = ""
+    task: Task = Task.GENERATION
 
 
 @dataclass(frozen=True, slots=True)

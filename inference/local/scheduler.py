@@ -94,7 +94,7 @@ class Scheduler:
     def __init__(self, limits: Limits, prefixes: Prefixes | None = None) -> None:
         self.limits = limits
         self._prefixes = prefixes
-        self._queue = FairQueue()
+        self._queue = FairQueue[Sequence]()
         self._budget = StepBudget(limits.step_tokens)
         self.running: list[Sequence] = []
 

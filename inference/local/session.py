@@ -5,6 +5,7 @@ import asyncio
 from inference.local.dispatcher import Dispatcher
 from inference.local.protocol import (
     Cancel,
+    Embed,
     FrameReader,
     Generate,
     Message,
@@ -16,7 +17,8 @@ from inference.local.protocol import (
 from inference.local.runner_spec import EngineStats
 
 # A gateway that does not read for this much is stuck: it is cut off, not buffered for ever.
-MAX_UNSENT_BYTES = 4 * 1024 * 1024
+# Vectors are large: those of 2048 inputs with 4096 dimensions each must fit.
+MAX_UNSENT_BYTES = 40 * 1024 * 1024
 _READ_BYTES = 64 * 1024
 _CLOSE_TIMEOUT_S = 2.0
 
@@ -49,7 +51,7 @@ class Session:
         while data := await reader.read(_READ_BYTES):
             for body in frames.feed(data):
                 match decode(body):
-                    case Generate(number, request):
+                    case Generate(number, request) | Embed(number, request):
                         dispatcher.accept(self, number, request)
                     case Cancel(number):
                         dispatcher.cancel(self, number)

@@ -13,9 +13,10 @@ BUILTIN = {"builtin:demo": Path(__file__).resolve().parents[1] / "demo" / "model
 
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
-# Only what transformers reads: no second copies of the weights in other formats or subfolders.
+# Only what transformers reads: no second copies of the weights in other formats or subfolders, but
+# the numbered ones, such as 1_Pooling, in which embedding models keep what follows.
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]
-HUB_FILES_TO_SKIP = ["*/*", "consolidated*"]
+HUB_FILES_TO_SKIP = ["[!0-9]*/*", "consolidated*"]
 
 
 class ModelLoadError(InferenceError):

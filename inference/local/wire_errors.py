@@ -16,6 +16,7 @@ from inference.errors import (
     UpstreamInvalidResponse,
     UpstreamRateLimited,
     UpstreamTimeout,
+    WrongTask,
 )
 
 
@@ -30,7 +31,8 @@ class _Shape:
 
 _SHAPES = (
     _Shape(InferenceError),
-    _Shape(InvalidRequest, ("param",)),
+    _Shape(InvalidRequest, ("param", "code")),
+    _Shape(WrongTask, ("param",)),
     _Shape(PromptTooLong, ("prompt_tokens", "context", "max_tokens", "param"), takes_message=False),
     _Shape(UnknownModel, ("model",), takes_message=False),
     _Shape(BackendUnavailable, ("retry_after_s",)),

@@ -25,9 +25,16 @@ from inference.remote.answer import MAX_BODY_BYTES, Answer
 from inference.remote.body import body_of
 from inference.remote.chunks import read_json
 from inference.remote.deadlines import Deadlines
+from inference.remote.embeddings import MAX_VECTORS_BYTES, embeddings_body, read_embeddings
 from inference.remote.failures import Fault, failure, read_fault, retry_after_s
 from inference.remote.tally import Tally
-from inference.types import Accepted, GenerationEvent, GenerationRequest
+from inference.types import (
+    Accepted,
+    EmbeddingEvent,
+    EmbeddingRequest,
+    GenerationEvent,
+    GenerationRequest,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +67,7 @@ class HttpLLMClient:
         base_url = _parse_url(spec.base_url)
         self._chat_url = _under(base_url, "chat/completions")
         self._completions_url = _under(base_url, "completions")
+        self._embeddings_url = _under(base_url, "embeddings")
         self._models_url = _under(base_url, "models")
         self._responses: set[httpx.Response] = set()
         self._http = httpx.AsyncClient(
@@ -80,13 +88,25 @@ class HttpLLMClient:
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
         deadlines = Deadlines(self._spec, has_first_token=self._stream)
         tally = Tally(request, deadlines)
-        async with self._open(self._request(request), deadlines) as response:
+        url = self._completions_url if request.messages is None else self._chat_url
+        body = body_of(request, self._spec.model, stream=self._stream)
+        async with self._open(self._request(url, request.id, body), deadlines) as response:
             yield Accepted(self.id, DEVICE)
             async with aclosing(Answer(response, self.id, deadlines).deltas()) as deltas:
                 async for delta in deltas:
                     if (chunk := tally.add(delta)) is not None:
                         yield chunk
         yield tally.finished()
+
+    async def embed(self, request: EmbeddingRequest) -> AsyncGenerator[EmbeddingEvent, None]:
+        deadlines = Deadlines(self._spec, has_first_token=False)
+        body = embeddings_body(request, self._spec.model)
+        asked = self._request(self._embeddings_url, request.id, body)
+        async with self._open(asked, deadlines) as response:
+            yield Accepted(self.id, DEVICE)
+            content = await Answer(response, self.id, deadlines).body(MAX_VECTORS_BYTES)
+        for event in read_embeddings(content, request, self.id, deadlines.elapsed_s):
+            yield event
 
     async def health(self) -> Health:
         """Asks for the list of models, which costs the host no generation.
@@ -114,18 +134,17 @@ class HttpLLMClient:
             await response.aclose()
         await self._http.aclose()
 
-    def _request(self, request: GenerationRequest) -> httpx.Request:
+    def _request(self, url: httpx.URL, id: str, body: dict[str, object]) -> httpx.Request:
         headers = {
             "content-type": "application/json",
             "accept": "text/event-stream, application/json",
-            "x-client-request-id": request.id,
+            "x-client-request-id": id,
         }
         try:
-            content = orjson.dumps(body_of(request, self._spec.model, stream=self._stream))
+            content = orjson.dumps(body)
         except orjson.JSONEncodeError as error:
             # Half a surrogate pair, or a number of more than 64 bits.
             raise InvalidRequest(f"The request cannot be sent as JSON: {error}.") from None
-        url = self._completions_url if request.messages is None else self._chat_url
         headers |= self._authorization()
         return self._http.build_request("POST", url, content=content, headers=headers)
 

@@ -138,9 +138,7 @@ def _overflow(fault: Fault) -> InvalidRequest:
         max_tokens = _find(_OUTPUT, fault) or 0
         return PromptTooLong(prompt_tokens=prompt_tokens, context=context, max_tokens=max_tokens)
     message = fault.message or "The prompt and its output do not fit the context of this model."
-    error = InvalidRequest(message, param=fault.param or "messages")
-    error.code = PromptTooLong.code
-    return error
+    return InvalidRequest(message, param=fault.param or "messages", code=PromptTooLong.code)
 
 
 def _explain(backend: str, status: int, fault: Fault) -> str:

@@ -21,7 +21,15 @@ from inference.errors import (
 from inference.fake import FakeBackend
 from inference.multi import MultiModelManager, connect_backend, order_by_weight
 from inference.remote.client import HttpLLMClient
-from inference.types import Accepted, Finished, GenerationEvent, GenerationRequest, TokenChunk
+from inference.types import (
+    Accepted,
+    Embedding,
+    EmbeddingRequest,
+    Finished,
+    GenerationEvent,
+    GenerationRequest,
+    TokenChunk,
+)
 
 
 def spec(id: str, weight: int = 1) -> RemoteSpec:
@@ -364,3 +372,27 @@ async def test_each_kind_of_spec_has_its_client():
     assert (remote.id, local.id) == ("a", "b")
     await remote.aclose()
     await local.aclose()
+
+
+async def embed(manager: MultiModelManager, *inputs: str) -> list[object]:
+    async with aclosing(manager.embed(EmbeddingRequest("r1", "m", inputs))) as events:
+        return [event async for event in events]
+
+
+async def test_vectors_come_from_the_first_backend_that_makes_them(
+    manager: MultiModelManager, fakes: Fakes
+):
+    manager.apply(table(route("m", "a", "b")))
+    fakes["a"].fail_with(Overloaded("full"))
+    events = await embed(manager, "one two", "three")
+    assert isinstance(events[0], Accepted)
+    assert sorted(e.index for e in events if isinstance(e, Embedding)) == [0, 1]
+    assert events[0].backend == "b"
+
+
+async def test_vectors_never_come_from_a_fallback(manager: MultiModelManager, fakes: Fakes):
+    manager.apply(table(route("m", "a", fallbacks=("n",)), route("n", "b")))
+    fakes["a"].fail_with(Overloaded("full"))
+    with pytest.raises(Overloaded):
+        await embed(manager, "one")
+    assert fakes.tried == {"a"}

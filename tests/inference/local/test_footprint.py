@@ -7,6 +7,7 @@ import pytest
 from inference.local import footprint
 from inference.local.footprint import RUNTIME_BYTES
 from inference.local.runner_spec import RunnerSpec
+from inference.types import Task
 
 CONFIG = {
     "num_hidden_layers": 2,
@@ -100,3 +101,7 @@ def test_a_hub_model_is_known_once_it_is_in_the_cache(
     for name in ("config.json", "model.safetensors"):
         (snapshot / name).symlink_to(tmp_path / name)
     assert footprint.estimate(hub) == footprint.estimate(spec)
+
+
+def test_an_embedding_model_needs_no_cache(spec: RunnerSpec) -> None:
+    assert footprint.estimate(replace(spec, task=Task.EMBEDDING)) == RUNTIME_BYTES + 205 * 4

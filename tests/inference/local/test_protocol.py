@@ -10,6 +10,7 @@ from inference.errors import InferenceError, Overloaded, PromptTooLong
 from inference.local.protocol import (
     Cancel,
     Draining,
+    Embed,
     FrameReader,
     Generate,
     Hello,
@@ -24,6 +25,8 @@ from inference.local.runner_spec import EngineInfo, EngineStats
 from inference.local.wire_errors import pack_error, unpack_error
 from inference.types import (
     Accepted,
+    Embedding,
+    EmbeddingRequest,
     Finished,
     FinishReason,
     GenerationRequest,
@@ -40,6 +43,8 @@ SAMPLE_ERRORS: list[InferenceError] = [
     errors.InferenceError("it broke"),
     errors.InvalidRequest("no such role", param="messages"),
     errors.PromptTooLong(prompt_tokens=600, context=512, max_tokens=20, param="prompt"),
+    errors.InvalidRequest("too long", param="input[3]", code="context_length_exceeded"),
+    errors.WrongTask("it makes vectors"),
     errors.UnknownModel("missing"),
     errors.BackendUnavailable("later", retry_after_s=7.5),
     errors.ModelLoading("loading", retry_after_s=3.0),
@@ -75,6 +80,15 @@ requests |= st.builds(
     prompt_ids=st.lists(counts, max_size=5).map(tuple),
     echo=st.booleans(),
 )
+embedding_requests = st.builds(
+    EmbeddingRequest,
+    id=texts,
+    model=texts,
+    inputs=st.lists(texts | st.lists(counts, max_size=3).map(tuple), max_size=4).map(tuple),
+    dimensions=st.none() | counts,
+    truncate_tokens=st.none() | st.integers(-1, 2**31),
+    prompt_name=st.none() | texts,
+)
 numbers = st.none() | st.floats(-9999, 0)
 tokens = st.builds(ScoredToken, texts, st.none() | st.binary(max_size=8), numbers)
 scored = st.builds(TokenLogprobs, tokens, st.lists(tokens, max_size=3).map(tuple))
@@ -83,6 +97,7 @@ timings = st.builds(Timings, seconds, seconds, seconds)
 events = (
     st.builds(TokenChunk, counts, texts, counts)
     | st.builds(TokenChunk, counts, texts, counts, st.lists(scored, max_size=3).map(tuple))
+    | st.builds(Embedding, counts, st.binary(max_size=64))
     | st.builds(Accepted, texts, texts, st.none() | counts)
     | st.builds(Finished, usage=st.builds(Usage, counts, counts, counts), timings=timings)
 )
@@ -98,6 +113,7 @@ stats = st.builds(
 infos = st.builds(EngineInfo, context=counts, parameters=counts, memory_bytes=counts)
 messages = (
     st.builds(Generate, counts, requests)
+    | st.builds(Embed, counts, embedding_requests)
     | st.builds(Cancel, counts)
     | st.builds(Hello, infos)
     | st.builds(Step, st.lists(st.tuples(counts, events), max_size=5).map(tuple), stats)
