@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from inference.backends import BackendSpec, LocalSpec, ModelRoute, RemoteSpec
 from inference.errors import BackendUnavailable, ModelLoading, UnknownModel
-from inference.types import Usage
+from inference.types import Task, Usage
 from models_registry import changes
 from models_registry.models import (
     Backend,
@@ -29,7 +29,7 @@ from models_registry.models import (
     Runner,
     Runtime,
 )
-from models_registry.observed import Observed, ObservedState
+from models_registry.observed import Observed, ObservedState, found_task
 
 LOADING_RETRY_S = 5.0
 UNAVAILABLE_RETRY_S = 30.0
@@ -58,7 +58,7 @@ class CatalogModel:
     """`route.backends` holds what can serve right now: remote hosts and runners that are ready.
 
     Without any, `unavailable` says why in a few words. `lazy_backend_ids` are those that
-    `request_load` would load.
+    `request_load` would load. `task` is None where nobody said and no runner tells.
     """
 
     name: str
@@ -71,6 +71,7 @@ class CatalogModel:
     unavailable: str = ""
     is_loading: bool = False
     lazy_backend_ids: tuple[int, ...] = ()
+    task: Task | None = None
 
     @property
     def is_local(self) -> bool:
@@ -163,6 +164,10 @@ def _model(row: Model, names: set[str], aliases: dict[str, str]) -> CatalogModel
     specs = tuple(_spec(backend, state) for backend, state in seen if state.can_serve)
     fallbacks = [aliases.get(name, name) for name in row.fallbacks]
     price = next(iter(row.prices.all()), None)
+    task = row.declared_task or found_task(state for _, state in seen)
+    if task is Task.EMBEDDING:
+        # Vectors of two models do not compare, so none stands in for another.
+        fallbacks = []
     return CatalogModel(
         name=row.name,
         revision=row.revision,
@@ -184,6 +189,7 @@ def _model(row: Model, names: set[str], aliases: dict[str, str]) -> CatalogModel
             and backend.runtime == Runtime.LOCAL
             and backend.desired_state == DesiredState.UNLOADED
         ),
+        task=task,
     )
 
 

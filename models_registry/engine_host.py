@@ -180,6 +180,7 @@ class EngineHostLoop:
             context=backend.context or backend.model.context,
             max_running=backend.max_running,
             prefix_percent=backend.prefix_percent,
+            task=backend.model.declared_task,
         )
         is_lazy = backend.load == LoadPolicy.LAZY
         keep_alive_s = backend.keep_alive_s if is_lazy else None

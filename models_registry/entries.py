@@ -48,6 +48,7 @@ class ModelEntry:
     fallbacks: tuple[str, ...] = ()
     price: PriceEntry | None = None
     context: int | None = None
+    task: str = "auto"
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,7 @@ class RunnerReport:
             "decoder_reason": info.decoder_reason[:300].replace("\0", "") if info else "",
             "weights_report": info.weights_report[:600].replace("\0", "") if info else "",
             "architecture": info.architecture[:128] if info else "",
+            "task": info.task.value if info else "",
             "context": info.context if info else None,
             "parameters": info.parameters if info else None,
             "memory_bytes": info.memory_bytes if info else None,

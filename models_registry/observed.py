@@ -1,10 +1,19 @@
 """How a backend is right now, in one word and in a few: what is wanted against what runs."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
-from models_registry.models import Backend, DesiredState, Runner, RunnerStateChoice, Runtime
+from inference.types import Task
+from models_registry.models import (
+    Backend,
+    DesiredState,
+    Model,
+    Runner,
+    RunnerStateChoice,
+    Runtime,
+)
 
 
 class ObservedState(StrEnum):
@@ -65,6 +74,18 @@ class Observed:
     @property
     def is_on_its_way(self) -> bool:
         return self.state in ON_ITS_WAY
+
+
+def told_task(model: Model) -> str:
+    """What the model is for, as declared or as its ready runner found; `auto` while unknown."""
+    seen = (Observed.of(backend) for backend in model.backends.all())
+    return str(model.declared_task or found_task(seen) or model.task)
+
+
+def found_task(states: Iterable[Observed]) -> Task | None:
+    """Of a ready runner; one that is gone may have held other files."""
+    ready = (state.runner for state in states if state.can_serve and state.runner)
+    return next((Task(runner.task) for runner in ready if runner.task), None)
 
 
 def _leading(backend: Backend) -> Runner | None:

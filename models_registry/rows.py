@@ -36,6 +36,7 @@ def _entry(model: Model, current_prices: list[Price]) -> ModelEntry:
         fallbacks=tuple(model.fallbacks),
         price=next((_price_entry(price) for price in current_prices), None),
         context=model.context,
+        task=model.task,
     )
 
 
@@ -45,6 +46,7 @@ def write(entry: ModelEntry) -> None:
         name=entry.name,
         defaults={
             "context": entry.context,
+            "task": entry.task,
             "fallbacks": list(entry.fallbacks),
             "provenance": Provenance.FILE,
         },

@@ -9,12 +9,13 @@ import yaml
 
 from models_registry import names, yaml_backend, yaml_nodes
 from models_registry.entries import BackendEntry, ModelEntry, PriceEntry
+from models_registry.models.model import TaskChoice
 from models_registry.yaml_nodes import Problem, Value
 
 VERSION: Final = 1
 MAX_FILE_BYTES: Final = 256 * 1024
 
-_MODEL_KEYS = ("name", "aliases", "backends", "fallbacks", "price", "context")
+_MODEL_KEYS = ("name", "aliases", "task", "backends", "fallbacks", "price", "context")
 _PRICE_KEYS = ("input_per_million", "cached_input_per_million", "output_per_million")
 
 
@@ -98,6 +99,7 @@ def _model(value: Value) -> _Parsed | None:
     backends = _backends(value, keys.get("backends"))
     price = _price(keys["price"]) if "price" in keys else None
     context = keys["context"].integer(1, yaml_backend.MAX_CONTEXT) if "context" in keys else None
+    task = keys["task"].choice(TaskChoice.values) if "task" in keys else None
     aliases = _names(keys.get("aliases"))
     fallbacks = _names(keys.get("fallbacks"))
     if "name" not in keys:
@@ -114,6 +116,7 @@ def _model(value: Value) -> _Parsed | None:
         fallbacks=tuple(fallback for fallback, _ in fallbacks),
         price=price,
         context=context,
+        task=task or TaskChoice.AUTO.value,
     )
     return _Parsed(entry, keys["name"], aliases, fallbacks)
 

@@ -37,7 +37,8 @@ def estimate(spec: RunnerSpec) -> int | None:
         tensors = _tensors(folder)
         if (spec.task or embedding_files.task_of(folder)) is Task.EMBEDDING:
             # Loaded as fp32 and packed afterwards, and there is no cache.
-            return RUNTIME_BYTES + _weights_in_memory(tensors, config, "fp32")
+            numbers = sum(math.prod(tensor["shape"]) for tensor in tensors.values())
+            return RUNTIME_BYTES + numbers * BYTES_PER_NUMBER
         return (
             RUNTIME_BYTES
             + _weights_in_memory(tensors, config, spec.weights)

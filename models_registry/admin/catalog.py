@@ -20,6 +20,7 @@ from models_registry.admin.labels import (
 from models_registry.entries import ModelEntry
 from models_registry.errors import RegistryError
 from models_registry.models import Alias, Backend, Model, Price, Provenance, Runner
+from models_registry.observed import told_task
 
 if TYPE_CHECKING:
     RowForm = forms.ModelForm[Model]
@@ -79,11 +80,19 @@ class ModelForm(RowForm):
 @admin.register(Model)
 class ModelRowAdmin(ModelAdmin):
     form = ModelForm
-    list_display = ("name", "state", "is_enabled", "alias_names", "backend_count", "owner")
-    list_filter = ("enabled", "provenance")
+    list_display = (
+        "name",
+        "state",
+        "purpose",
+        "is_enabled",
+        "alias_names",
+        "backend_count",
+        "owner",
+    )
+    list_filter = ("enabled", "task", "provenance")
     search_fields = ("name", "aliases__name")
     readonly_fields = ("provenance", "revision", "created_at", "updated_at")
-    fields = ("name", ("enabled", "context"), "fallbacks", *readonly_fields)
+    fields = ("name", ("enabled", "context", "task"), "fallbacks", *readonly_fields)
     inlines = (AliasInline, BackendInline, PriceInline)
     actions = ("load_models", "unload_models", "enable_models", "disable_models")
 
@@ -99,6 +108,10 @@ class ModelRowAdmin(ModelAdmin):
     @display(description="State", label=STATE_COLOURS)
     def state(self, model: Model) -> tuple[str, str]:
         return leading_state(list(model.backends.all()))
+
+    @display(description="Task", ordering="task")
+    def purpose(self, model: Model) -> str:
+        return told_task(model)
 
     @display(description="Enabled", boolean=True, ordering="enabled")
     def is_enabled(self, model: Model) -> bool:

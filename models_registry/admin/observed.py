@@ -94,7 +94,16 @@ class EngineHostAdmin(ReadOnlyAdmin):
 
 @admin.register(Runner)
 class RunnerAdmin(ReadOnlyAdmin):
-    list_display = ("backend", "host", "coloured_state", "progress", "device", "dtype", "restarts")
+    list_display = (
+        "backend",
+        "host",
+        "coloured_state",
+        "task",
+        "progress",
+        "device",
+        "dtype",
+        "restarts",
+    )
     list_filter = ("state", "host")
     list_select_related = ("backend", "host")
 

@@ -63,6 +63,7 @@ class Runner(models.Model):
     decoder_reason = models.CharField(max_length=300, default="", blank=True)
     weights_report = models.CharField(max_length=600, default="", blank=True)
     architecture = models.CharField(max_length=128, default="", blank=True)
+    task = models.CharField(max_length=16, default="", db_default="", blank=True)
     context = models.PositiveIntegerField(null=True)
     parameters = models.BigIntegerField(null=True)
     memory_bytes = models.BigIntegerField(null=True)

@@ -5,6 +5,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator
 from django.db import models
 
+from inference.types import Task
 from models_registry import names
 
 
@@ -18,6 +19,14 @@ class Provenance(models.TextChoices):
 
     FILE = "file", "models.yaml"
     ADMIN = "admin", "Admin"
+
+
+class TaskChoice(models.TextChoices):
+    """What a model is for; auto is what its files say once it is loaded."""
+
+    AUTO = "auto", "auto"
+    GENERATION = Task.GENERATION.value, "generation"
+    EMBEDDING = Task.EMBEDDING.value, "embedding"
 
 
 class Model(models.Model):
@@ -34,6 +43,15 @@ class Model(models.Model):
         blank=True,
         validators=[MinValueValidator(1)],
         help_text="Tokens of prompt and output together; empty for what the backend reports.",
+    )
+    # With a default of the database's own, so that a gateway of the version before, which does not
+    # know the column, can still add models while an upgrade is under way.
+    task = models.CharField(
+        max_length=16,
+        choices=TaskChoice,
+        default=TaskChoice.AUTO,
+        db_default=TaskChoice.AUTO,
+        help_text="Whether it writes text or makes embeddings; auto goes by the model's files.",
     )
     fallbacks = models.JSONField(
         default=list, blank=True, help_text="Models to try in order when this one cannot answer."
@@ -61,17 +79,23 @@ class Model(models.Model):
         if self.name in self.fallbacks:
             raise ValidationError({"fallbacks": "A model cannot fall back to itself."})
 
+    @property
+    def declared_task(self) -> Task | None:
+        return None if self.task == TaskChoice.AUTO else Task(self.task)
+
     def answer_revision(self) -> str:
         """A short hash of what defines the answers: weights and hosts, not devices or load."""
         parts = [
             backend.answer_identity()
             for backend in self.backends.filter(enabled=True).order_by("position")
         ]
-        text = json.dumps([self.context, *parts])
+        # What is not said changes nothing, so that answers of earlier versions stay cached.
+        told = [] if self.task == TaskChoice.AUTO else [self.task]
+        text = json.dumps([self.context, *parts, *told])
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def refresh_revision(self) -> None:
-        """Call after its backends or its context were changed."""
+        """Call after its backends, its context or its task were changed."""
         revision = self.answer_revision()
         if revision != self.revision:
             self.revision = revision

@@ -51,7 +51,7 @@ def act(client: Client, action: str) -> list[str]:
 
 def form(**fields: Any) -> dict[str, Any]:
     """What the browser sends: the model's fields and its inlines, empty unless given."""
-    data: dict[str, Any] = {"name": "demo", "enabled": "on"}
+    data: dict[str, Any] = {"name": "demo", "enabled": "on", "task": "auto"}
     data |= {"fallbacks": "[]", "initial-fallbacks": "[]"}
     for prefix in PREFIXES:
         rows = fields.pop(prefix, [])

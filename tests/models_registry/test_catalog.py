@@ -10,7 +10,7 @@ from pytest_django import DjangoAssertNumQueries
 
 from inference.backends import LocalSpec, ModelRoute, RemoteSpec
 from inference.errors import BackendUnavailable, ModelLoading, UnknownModel
-from inference.types import Usage
+from inference.types import Task, Usage
 from models_registry import catalog, changes
 from models_registry.catalog import CatalogModel, PriceRates
 from models_registry.models import Backend, DesiredState, Model, Price, RegistryRevision
@@ -231,3 +231,26 @@ def test_asking_loads_lazy_enabled_backends_only(fields: dict[str, Any]) -> None
     make_local(loaded=False, **fields)
     catalog.request_load("demo")
     assert Backend.objects.get().desired_state == DesiredState.UNLOADED
+
+
+def test_the_task_is_unknown_until_a_runner_tells() -> None:
+    backend = make_local()
+    assert only_model().task is None
+    make_runner(backend, task="embedding")
+    assert only_model().task is Task.EMBEDDING
+
+
+def test_a_runner_that_is_gone_does_not_tell_the_task() -> None:
+    make_runner(make_local(loaded=False), State.STOPPED, task="embedding")
+    assert only_model().task is None
+
+
+def test_a_declared_task_goes_before_what_a_runner_tells() -> None:
+    make_runner(make_local(make_model(task="generation")), task="embedding")
+    assert only_model().task is Task.GENERATION
+
+
+def test_nothing_stands_in_for_an_embedding_model() -> None:
+    make_remote(make_model("other"))
+    make_remote(make_model("vectors", task="embedding", fallbacks=["other"]))
+    assert catalog.load().models["vectors"].route.fallbacks == ()

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import ValidationError
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from inference.local.runner_spec import RunnerState
@@ -199,3 +199,20 @@ def test_deleting_a_model_takes_all_its_rows_along() -> None:
     Price.objects.create(model=model)
     model.delete()
     assert not any(row.objects.exists() for row in (Alias, Backend, Price, Runner))
+
+
+def test_the_version_before_can_still_add_models() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO models_registry_model (name, enabled, fallbacks, provenance, revision, "
+            "created_at, updated_at) VALUES (%s, %s, %s, %s, %s, %s, %s)",
+            ["old", True, "[]", "file", "", NEW_YEAR, NEW_YEAR],
+        )
+    assert Model.objects.get().declared_task is None
+
+
+def test_only_a_declared_task_changes_the_revision() -> None:
+    model = make_model()
+    before = model.answer_revision()
+    model.task = "embedding"
+    assert model.answer_revision() != before

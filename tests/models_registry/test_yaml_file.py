@@ -328,3 +328,14 @@ def test_whatever_the_values_it_raises_nothing_but_its_own_error(value: object) 
         yaml_file.parse(text, MODELS_FILE)
     except ModelsFileError as error:
         assert str(error).startswith("models.yaml")
+
+
+def test_it_reads_what_a_model_is_for() -> None:
+    backends = "backends: [{runtime: local, source: s}]"
+    models = parse(f"  - {{name: a, task: embedding, {backends}}}\n  - {{name: b, {backends}}}")
+    assert [model.task for model in models.models] == ["embedding", "auto"]
+
+
+def test_it_refuses_an_unknown_task() -> None:
+    with pytest.raises(ModelsFileError, match="auto, generation, embedding"):
+        parse("  - {name: a, task: rerank, backends: [{runtime: local, source: s}]}")

@@ -7,7 +7,7 @@ from django.core.management.base import BaseCommand
 from django.db.models import Prefetch
 
 from models_registry.models import Backend, Model, Runner
-from models_registry.observed import Observed
+from models_registry.observed import Observed, told_task
 from models_registry.terminal import plain_errors
 
 HEADINGS = ("MODEL", "ALIASES", "BACKEND", "STATE", "DEVICE", "MEMORY")
@@ -41,6 +41,7 @@ def _as_json(model: Model) -> dict[str, Any]:
         "name": model.name,
         "aliases": [alias.name for alias in model.aliases.all()],
         "enabled": model.enabled,
+        "task": told_task(model),
         "provenance": model.provenance,
         "fallbacks": model.fallbacks,
         "backends": [_backend_as_json(backend) for backend in model.backends.all()],

@@ -57,6 +57,7 @@ def test_json_holds_everything_in_full() -> None:
         "name": "demo",
         "aliases": ["default"],
         "enabled": True,
+        "task": "auto",
         "provenance": "file",
         "fallbacks": [],
     }
