@@ -13,11 +13,10 @@ from gateway import admission, completion_cache, metrics, request_log, usage
 from gateway.admission import Admission, Demand
 from gateway.completion_cache import NewAnswer
 from gateway.errors import GatewayError
-from gateway.exchange import CacheState, CompletionRequest
+from gateway.exchange import CacheState, CallerRequest, CompletionRequest
 from gateway.keys import Caller
 from gateway.models import BodyPolicy, RequestStatus
 from gateway.runtime import Runtime
-from gateway.tally import Tally
 from gateway.usage import Outcome
 from inference.errors import InferenceError, InvalidRequest, ModelLoading, Overloaded, UnknownModel
 from inference.types import Usage
@@ -39,16 +38,14 @@ class Bill:
         self,
         runtime: Runtime,
         caller: Caller,
-        request: CompletionRequest,
+        request: CallerRequest,
         *,
         prompt_estimate: int,
     ) -> None:
         self.caller = caller
         self.request = request
         self.prompt_estimate = prompt_estimate
-        self.tally = Tally(
-            prompt_estimate=prompt_estimate, prompts=max(1, len(request.prompts)), n=request.n
-        )
+        self.tally = request.new_tally(prompt_estimate)
         self.model: CatalogModel | None = None
         self.cache = CacheState.BYPASS
         self.cache_key: str | None = None
@@ -139,6 +136,8 @@ class Bill:
         model, finished = self.model, self.tally.finished
         is_new = self._status is RequestStatus.COMPLETED and not self.is_replay
         if self.cache_key is None or not is_new or model is None or finished is None:
+            return
+        if not isinstance(self.request, CompletionRequest):
             return
         answer = NewAnswer(
             model.name, model.revision, self.tally.text, finished.reason, finished.usage

@@ -5,16 +5,16 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
-from inference.types import GenerationEvent, TokenChunk
+from inference.types import Event, TokenChunk
 
 # Then the fastest waits: what nobody has read yet must not pile up.
 MAX_UNREAD = 256
 
-Events = AsyncGenerator[GenerationEvent, None]
-_News = tuple[int, GenerationEvent | Exception | None]
+Events = AsyncGenerator[Event, None]
+_News = tuple[int, Event | Exception | None]
 
 
-async def merged(streams: Sequence[Events]) -> AsyncGenerator[tuple[int, GenerationEvent], None]:
+async def merged(streams: Sequence[Events]) -> AsyncGenerator[tuple[int, Event], None]:
     """The events of all streams as they come, each with the number of its stream.
 
     The first failure is raised and ends the others; so does closing this.

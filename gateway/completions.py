@@ -22,6 +22,7 @@ from gateway.errors import ShuttingDown
 from gateway.exchange import (
     Admitted,
     CacheState,
+    CallerRequest,
     Completed,
     CompletionEvent,
     CompletionRequest,
@@ -29,13 +30,21 @@ from gateway.exchange import (
 )
 from gateway.keys import Caller
 from gateway.runtime import Runtime
-from inference.errors import BackendUnavailable, UnknownModel, UpstreamInvalidResponse
+from inference.errors import (
+    BackendUnavailable,
+    UnknownModel,
+    UpstreamInvalidResponse,
+    WrongTask,
+)
 from inference.types import (
     Accepted,
+    Embedding,
+    EmbeddingRequest,
+    Event,
     Finished,
     FinishReason,
-    GenerationEvent,
-    GenerationRequest,
+    Request,
+    Task,
     TokenChunk,
     TokenLogprobs,
     Usage,
@@ -72,10 +81,10 @@ class Completion:
         return self.choices[0].text
 
 
-async def stream(
-    caller: Caller, request: CompletionRequest
-) -> AsyncGenerator[CompletionEvent, None]:
+async def stream(caller: Caller, request: CallerRequest) -> AsyncGenerator[CompletionEvent, None]:
     """Yield `Admitted`, `TokenChunk`s and `Completed`, or raise a refusal before the first.
+
+    Whoever asks for embeddings gets `Embedding`s in place of the chunks.
 
     Close it (`contextlib.aclosing`) to stop the generation; the caller then pays for the tokens
     that were generated. Raises GatewayError and InferenceError.
@@ -124,6 +133,7 @@ def _choices(chunks: list[TokenChunk], completed: Completed) -> tuple[Choice, ..
 
 async def _answer(process: Runtime, bill: Bill) -> AsyncGenerator[CompletionEvent, None]:
     model = bill.model = _visible_model(process, bill)
+    _require_task(model, bill.request)
     if process.is_draining:
         raise ShuttingDown
     admission = await bill.admit(_demand(bill, model))
@@ -135,7 +145,7 @@ async def _answer(process: Runtime, bill: Bill) -> AsyncGenerator[CompletionEven
                 case Accepted() if not is_admitted:
                     is_admitted = True
                     yield _admitted(bill, model, event, admission)
-                case TokenChunk():
+                case TokenChunk() | Embedding():
                     yield event
     finished = bill.tally.finished
     if finished is None:
@@ -155,11 +165,26 @@ def _visible_model(process: Runtime, bill: Bill) -> CatalogModel:
     return model
 
 
+def _require_task(model: CatalogModel, request: CallerRequest) -> None:
+    """Where the catalog does not know what a model is for, the backend has its say."""
+    if model.task is None or model.task is request.task:
+        return
+    if model.task is Task.EMBEDDING:
+        raise WrongTask(
+            f"The model {model.name!r} makes embeddings and writes no text. Ask it at "
+            "/v1/embeddings, or choose another model."
+        )
+    raise WrongTask(
+        f"The model {model.name!r} writes text and makes no embeddings. Choose an embedding model; "
+        "/v1/models tells which models are."
+    )
+
+
 def _demand(bill: Bill, model: CatalogModel) -> Demand:
     """The most that the request can use: its prompt and its output ceiling."""
     request = bill.request
-    ceiling = request.sampling.max_tokens or settings.DEFAULT_TOKEN_RESERVE
-    most = Usage(bill.prompt_estimate, ceiling * request.choices)
+    ceiling = request.output_ceiling(settings.DEFAULT_TOKEN_RESERVE)
+    most = Usage(bill.prompt_estimate, ceiling)
     return Demand(
         caller=bill.caller,
         model=model.name,
@@ -180,25 +205,25 @@ def _admitted(
         created=bill.tally.started_at,
         requests=admission.requests,
         tokens=admission.tokens,
-        prompt_tokens=accepted.prompt_tokens if len(bill.request.prompts) < 2 else None,
+        prompt_tokens=accepted.prompt_tokens if bill.tally.choices == 1 else None,
     )
 
 
 async def _sources(
     process: Runtime, bill: Bill, model: CatalogModel
-) -> list[AsyncGenerator[GenerationEvent, None]]:
-    """The cached answer, else what backends generate; raises ModelLoading and the like."""
+) -> list[AsyncGenerator[Event, None]]:
+    """The cached answer, else what backends make; raises ModelLoading and the like."""
     if answer := await _cached(bill, model):
         return [_replay(answer)]
     # What one team's prompts begin with must not show in how fast another gets its answer.
     cache_salt = str(bill.caller.team_id)
     wanted = bill.request.for_model(model.name, cache_salt)
-    return [_generate(process, bill, model, one) for one in wanted]
+    return [_ask(process, bill, model, one) for one in wanted]
 
 
-async def _generate(
-    process: Runtime, bill: Bill, model: CatalogModel, request: GenerationRequest
-) -> AsyncGenerator[GenerationEvent, None]:
+async def _ask(
+    process: Runtime, bill: Bill, model: CatalogModel, request: Request
+) -> AsyncGenerator[Event, None]:
     """Wait for the model to be loaded, again where it was unloaded just as it was asked."""
     give_up_at = time.monotonic() + settings.LOAD_WAIT_S
     has_begun = False
@@ -209,7 +234,7 @@ async def _generate(
             # It changed while it was loaded: the answer is not one of the model asked for.
             bill.cache_key = None
         try:
-            async with aclosing(process.backends.generate(request)) as events:
+            async with aclosing(_answers(process, request)) as events:
                 async for event in events:
                     has_begun = True
                     yield event
@@ -221,9 +246,15 @@ async def _generate(
                 raise
 
 
+def _answers(process: Runtime, request: Request) -> AsyncGenerator[Event, None]:
+    if isinstance(request, EmbeddingRequest):
+        return process.backends.embed(request)
+    return process.backends.generate(request)
+
+
 async def _cached(bill: Bill, model: CatalogModel) -> CachedAnswer | None:
     request = bill.request
-    if not completion_cache.is_cacheable(request):
+    if not (isinstance(request, CompletionRequest) and completion_cache.is_cacheable(request)):
         return None
     key = completion_cache.key_for(bill.caller.team_id, model.name, model.revision, request)
     bill.cache_key = key
@@ -234,7 +265,7 @@ async def _cached(bill: Bill, model: CatalogModel) -> CachedAnswer | None:
     return answer
 
 
-async def _replay(answer: CachedAnswer) -> AsyncGenerator[GenerationEvent, None]:
+async def _replay(answer: CachedAnswer) -> AsyncGenerator[Event, None]:
     """The text in a few pieces, with the tokens it took shared out among them."""
     yield Accepted(CACHE_BACKEND, CACHE_BACKEND, answer.usage.prompt_tokens)
     text, tokens = answer.text, answer.usage.completion_tokens
@@ -246,7 +277,7 @@ async def _replay(answer: CachedAnswer) -> AsyncGenerator[GenerationEvent, None]
     yield Finished(answer.reason, answer.usage)
 
 
-def estimate_prompt(request: CompletionRequest) -> int:
+def estimate_prompt(request: CallerRequest) -> int:
     """Tokens of all prompts, rather too many than too few: what is not used is given back."""
     if request.messages is None:
         return sum(_estimate(prompt) for prompt in request.prompts)

@@ -2,17 +2,25 @@
 
 `completions.stream` takes a `CompletionRequest` and yields one `Admitted`, `TokenChunk`s, and
 one `Completed`; a refusal is raised before `Admitted`, so an edge can still choose the status.
+For an `EmbeddingsRequest` there are `Embedding`s in place of the chunks.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import ClassVar
 
+from gateway.tally import Tally
 from inference.types import (
+    Embedding,
+    EmbeddingRequest,
     FinishReason,
     GenerationRequest,
     Message,
+    Request,
     SamplingParams,
+    Task,
     TokenChunk,
     Usage,
 )
@@ -41,11 +49,10 @@ Prompt = str | tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class CompletionRequest:
+class CallerRequest(ABC):
     """One request of a caller, in no dialect; `endpoint` is the route it came by.
 
-    Either `messages` or one or more `prompts`, and for each of these `n` answers: its choices,
-    numbered prompt by prompt.
+    Either `messages` or one or more `prompts`. All that admission and the books must know.
     """
 
     request_id: str
@@ -53,15 +60,74 @@ class CompletionRequest:
     model: str
     messages: tuple[Message, ...] | None = None
     prompts: tuple[Prompt, ...] = ()
+    is_stream: bool = False
+
+    task: ClassVar[Task]
+
+    @abstractmethod
+    def new_tally(self, prompt_estimate: int) -> Tally: ...
+
+    @abstractmethod
+    def output_ceiling(self, default: int) -> int:
+        """Tokens that may be generated at most, where `default` stands for what was left open."""
+
+    @abstractmethod
+    def for_model(self, name: str, cache_salt: str = "") -> tuple[Request, ...]:
+        """What the backends are asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingsRequest(CallerRequest):
+    """A vector for each prompt; see `inference.types.EmbeddingRequest`."""
+
+    dimensions: int | None = None
+    truncate_tokens: int | None = None
+    prompt_name: str | None = None
+
+    task = Task.EMBEDDING
+
+    def new_tally(self, prompt_estimate: int) -> Tally:
+        return Tally(prompt_estimate=prompt_estimate)
+
+    def output_ceiling(self, default: int) -> int:
+        return 0
+
+    def for_model(self, name: str, cache_salt: str = "") -> tuple[EmbeddingRequest, ...]:
+        """One for all prompts, as the backend packs them into batches."""
+        asked = EmbeddingRequest(
+            id=self.request_id,
+            model=name,
+            inputs=self.prompts,
+            dimensions=self.dimensions,
+            truncate_tokens=self.truncate_tokens,
+            prompt_name=self.prompt_name,
+            cache_salt=cache_salt,
+        )
+        return (asked,)
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionRequest(CallerRequest):
+    """Text is asked for: `n` answers for the messages or for each of the prompts, its choices,
+    numbered prompt by prompt."""
+
     n: int = 1
     echo: bool = False
     sampling: SamplingParams = field(default_factory=SamplingParams)
     cache: CacheControl = field(default_factory=CacheControl)
-    is_stream: bool = False
+
+    task = Task.GENERATION
 
     @property
     def choices(self) -> int:
         return max(1, len(self.prompts)) * self.n
+
+    def new_tally(self, prompt_estimate: int) -> Tally:
+        prompts = max(1, len(self.prompts))
+        return Tally(prompt_estimate=prompt_estimate, prompts=prompts, n=self.n)
+
+    def output_ceiling(self, default: int) -> int:
+        return (self.sampling.max_tokens or default) * self.choices
 
     def for_model(self, name: str, cache_salt: str = "") -> tuple[GenerationRequest, ...]:
         """What the backends are asked, one for each choice."""
@@ -129,4 +195,4 @@ class Completed:
         return (self.reason, *self.others)
 
 
-CompletionEvent = Admitted | TokenChunk | Completed
+CompletionEvent = Admitted | TokenChunk | Embedding | Completed

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 from inference.types import (
     Accepted,
+    Event,
     Finished,
     FinishReason,
-    GenerationEvent,
     Timings,
     TokenChunk,
     Usage,
@@ -26,7 +26,7 @@ class ChoiceTally:
     tokens: int = 0
     texts: list[str] = field(default_factory=list)
 
-    def add(self, event: GenerationEvent) -> None:
+    def add(self, event: Event) -> None:
         match event:
             case TokenChunk(text=text, tokens=tokens):
                 self.tokens += tokens
@@ -62,6 +62,10 @@ class Tally:
         self._ended: float | None = None
 
     @property
+    def choices(self) -> int:
+        return len(self._choices)
+
+    @property
     def text(self) -> str:
         """Of all choices, one after the other."""
         return "\n".join("".join(choice.texts) for choice in self._choices)
@@ -83,7 +87,7 @@ class Tally:
     def reasons(self) -> tuple[FinishReason, ...]:
         return tuple(c.finished.reason for c in self._choices if c.finished is not None)
 
-    def add(self, event: GenerationEvent, choice: int = 0) -> None:
+    def add(self, event: Event, choice: int = 0) -> None:
         if isinstance(event, TokenChunk) and event.tokens and self._first_token is None:
             self._first_token = time.perf_counter()
         self._choices[choice].add(event)

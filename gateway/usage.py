@@ -11,7 +11,7 @@ from django.db.models.functions import Round
 from django.utils import timezone
 
 from gateway import database
-from gateway.exchange import CacheState, CompletionRequest
+from gateway.exchange import CacheState, CallerRequest
 from gateway.keys import Caller
 from gateway.models import (
     ApiKey,
@@ -33,7 +33,7 @@ NAME_LENGTH = 200
 class Outcome:
     """The end of a request; `backend` is empty when none took it, `cost` is in millionths."""
 
-    request: CompletionRequest
+    request: CallerRequest
     caller: Caller
     model: str
     model_revision: str

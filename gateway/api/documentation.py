@@ -11,6 +11,7 @@ from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiRespo
 from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.api.completion_body import CompletionBody
+from gateway.api.embeddings import EmbeddingsBody
 from gateway.api.schemas import ChatCompletionBody, GenerateBody
 
 EXAMPLE_ID = "req_5f0c1f6e9a0b4c6d8e2f3a4b5c6d7e8f"
@@ -107,6 +108,24 @@ class TextCompletion(Document):
     system_fingerprint: str | None
 
 
+class OneEmbedding(Document):
+    object: Literal["embedding"]
+    index: int = Field(description="The place of the input.")
+    embedding: list[float] | str = Field(description="Numbers, or base64 of little-endian float32.")
+
+
+class EmbeddingsUsage(Document):
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingList(Document):
+    object: Literal["list"]
+    data: list[OneEmbedding] = Field(description="In the order of the inputs.")
+    model: str
+    usage: EmbeddingsUsage
+
+
 class GenerateUsage(Document):
     prompt_tokens: int
     completion_tokens: int
@@ -131,6 +150,9 @@ class ListedModel(Document):
     object: Literal["model"]
     created: int
     owned_by: str
+    task: Literal["generation", "embedding"] | None = Field(
+        description="What the model is for; null where nobody said and it was not loaded yet."
+    )
 
 
 class ModelList(Document):
@@ -190,7 +212,19 @@ GENERATED = {
     "usage": {**USAGE, "cached_tokens": 0},
     "cached": False,
 }
-MODEL = {"id": "demo", "object": "model", "created": 1767225600, "owned_by": "llm-server"}
+MODEL = {
+    "id": "demo",
+    "object": "model",
+    "created": 1767225600,
+    "owned_by": "llm-server",
+    "task": "generation",
+}
+EMBEDDED = {
+    "object": "list",
+    "data": [{"object": "embedding", "index": 0, "embedding": [0.25, -0.5, 0.75]}],
+    "model": "minilm",
+    "usage": {"prompt_tokens": 6, "total_tokens": 6},
+}
 CHAT_CHUNKS = (
     'data: {"id":"chatcmpl-5f0c…","object":"chat.completion.chunk",…,"choices":[{"index":0,'
     '"delta":{"content":"Paris"},"logprobs":null,"finish_reason":null}]}\n\ndata: [DONE]\n\n'
@@ -295,6 +329,29 @@ GENERATE: dict[str, Any] = {
     ),
     "tags": ["LLM Server"],
     **_generation(GenerateBody, Generated, GENERATED, GENERATE_EVENTS, ASKED),
+}
+EMBEDDINGS: dict[str, Any] = {
+    "operation_id": "create_embeddings",
+    "summary": "Vectors of texts, as the OpenAI API does",
+    "description": (
+        "All inputs count as one request; `usage` is the sum of their tokens. An input over the "
+        "model's limit is refused by its place, unless `truncate_prompt_tokens` says to cut it. "
+        "`dimensions` works for models whose config declares Matryoshka vectors. A model is made "
+        "either for text or for vectors; `task` in /v1/models tells for which."
+    ),
+    "tags": ["OpenAI"],
+    "request": {"application/json": EmbeddingsBody},
+    "responses": {
+        200: OpenApiResponse(EmbeddingList),
+        **_errors(*GENERATION_ERRORS),
+    },
+    "auth": KEY,
+    "examples": [
+        OpenApiExample(
+            "Two texts", {"model": "minilm", "input": ["A meal.", "Food."]}, request_only=True
+        ),
+        OpenApiExample("A vector", EMBEDDED, response_only=True, status_codes=["200"]),
+    ],
 }
 MODELS: dict[str, Any] = {
     "operation_id": "list_models",

@@ -66,6 +66,7 @@ def model(entry: CatalogModel) -> dict[str, Any]:
         "object": "model",
         "created": int(entry.created.timestamp()),
         "owned_by": OWNER,
+        "task": entry.task,
     }
 
 

@@ -8,9 +8,11 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.views import APIView
 
 from gateway import completions, runtime
+from gateway import embeddings as vectors
 from gateway.api import documentation, generate, headers, openai, text_completions
 from gateway.api.answers import Answer, json_answer
 from gateway.api.completion_body import CompletionBody
+from gateway.api.embeddings import EmbeddingsBody, embeddings_answer
 from gateway.api.request import DataPlaneRequest
 from gateway.api.schemas import (
     ChatCompletionBody,
@@ -92,6 +94,20 @@ class Generate(DataPlaneView):
             return await event_stream(request.caller, wish, generate.TextEvents())
         completion = await completions.complete(request.caller, wish)
         return json_answer(generate.generated(completion), headers.of_admitted(completion.admitted))
+
+
+class Embeddings(DataPlaneView):
+    endpoint = "/v1/embeddings"
+
+    @extend_schema(**documentation.EMBEDDINGS)
+    async def post(self, request: DataPlaneRequest) -> Answer:
+        body = parse(EmbeddingsBody, request.content)
+        request.is_in_workflow = True
+        wish = body.addressed(request_id=request.id, endpoint=self.endpoint)
+        embedded = await vectors.embed(request.caller, wish)
+        return await embeddings_answer(
+            embedded, body.encoding_format, headers.of_admitted(embedded.admitted)
+        )
 
 
 class Models(DataPlaneView):

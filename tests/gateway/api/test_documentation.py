@@ -9,6 +9,7 @@ from drf_spectacular.validation import validate_schema
 
 from gateway.api import documentation
 from gateway.api.completion_body import CompletionBody
+from gateway.api.embeddings import EmbeddingsBody
 from gateway.api.errors import envelope
 from gateway.api.schemas import ChatCompletionBody, GenerateBody
 from gateway.errors import InvalidKey
@@ -47,6 +48,12 @@ def test_the_bodies_and_the_answers_are_described(schema: dict[str, Any], path: 
     assert "ErrorEnvelope" in str(operation["responses"]["429"])
 
 
+def test_embeddings_are_described(schema: dict[str, Any]):
+    for example in examples(schema, "/v1/embeddings"):
+        EmbeddingsBody.model_validate(example)
+    assert "EmbeddingList" in str(schema["paths"]["/v1/embeddings"]["post"]["responses"]["200"])
+
+
 def test_every_path_says_what_it_is_for(schema: dict[str, Any]):
     operations = [one for path in schema["paths"].values() for one in path.values()]
     assert all(one["summary"] and "handler" not in one["description"] for one in operations)
@@ -68,6 +75,7 @@ def test_the_examples_are_valid_answers():
     documentation.TextCompletion.model_validate(documentation.TEXT_ANSWER)
     documentation.Generated.model_validate(documentation.GENERATED)
     documentation.ListedModel.model_validate(documentation.MODEL)
+    documentation.EmbeddingList.model_validate(documentation.EMBEDDED)
 
 
 def test_an_error_has_the_documented_shape():
