@@ -89,6 +89,7 @@ TABLE: Mapping[type[Exception], Row] = {
     inference_errors.InferenceError: INTERNAL,
     inference_errors.InvalidRequest: BAD_REQUEST,
     inference_errors.PromptTooLong: BAD_REQUEST,
+    inference_errors.WrongTask: BAD_REQUEST,
     inference_errors.UnknownModel: Row(404, "invalid_request_error", param="model"),
     inference_errors.BackendUnavailable: UNAVAILABLE,
     inference_errors.ModelLoading: Row(503, "server_error"),
