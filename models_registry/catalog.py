@@ -182,15 +182,15 @@ def _model(row: Model, names: set[str], aliases: dict[str, str]) -> CatalogModel
         ),
         unavailable="" if specs else _why_unavailable([state for _, state in seen]),
         is_loading=not specs and any(state.is_on_its_way for _, state in seen),
-        lazy_backend_ids=tuple(
-            backend.pk
-            for backend in backends
-            if backend.load == LoadPolicy.LAZY
-            and backend.runtime == Runtime.LOCAL
-            and backend.desired_state == DesiredState.UNLOADED
-        ),
+        lazy_backend_ids=tuple(backend.pk for backend in backends if _is_lazy(backend)),
         task=task,
     )
+
+
+def _is_lazy(backend: Backend) -> bool:
+    """Whether a request for its model would have it loaded."""
+    is_lazy = backend.runtime == Runtime.LOCAL and backend.load == LoadPolicy.LAZY
+    return is_lazy and backend.desired_state == DesiredState.UNLOADED
 
 
 def _spec(backend: Backend, state: Observed) -> BackendSpec:

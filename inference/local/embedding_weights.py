@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 DEFAULT_MAX_TOKENS = 512
 
 # Places in a batch: on a CPU more of them are no faster, and others wait for it to end.
-CPU_BATCH_TOKENS = 1024
+CPU_BATCH_TOKENS = 512
 ACCELERATOR_BATCH_TOKENS = 16384
 
 # Of a vector's length: what fp16 weights may change, and what the rows beside it may.

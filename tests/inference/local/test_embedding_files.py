@@ -2,9 +2,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub.utils import filter_repo_objects
 
 from inference.local.embedding_files import Pooling, read_layout, task_of
-from inference.local.sources import BUILTIN, ModelLoadError
+from inference.local.sources import BUILTIN, HUB_FILES, HUB_FILES_TO_SKIP, ModelLoadError
 from inference.types import Task
 from tests.inference.local.embedding_models import write, write_layout
 
@@ -106,3 +107,14 @@ def test_what_would_give_other_vectors_is_refused(tmp_path: Path, path: str, con
     (tmp_path / path).write_text(content)
     with pytest.raises(ModelLoadError, match=path.partition("/")[0]):
         read_layout(tmp_path)
+
+
+def test_the_hub_gives_the_modules_but_no_other_formats():
+    listed = [
+        "config.json",
+        "1_Pooling/config.json",
+        "2_Dense/model.safetensors",
+        "onnx/config.json",
+    ]
+    kept = filter_repo_objects(listed, allow_patterns=HUB_FILES, ignore_patterns=HUB_FILES_TO_SKIP)
+    assert list(kept) == listed[:3]
