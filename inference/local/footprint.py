@@ -37,7 +37,7 @@ def estimate(spec: RunnerSpec) -> int | None:
         tensors = _tensors(folder)
         if (spec.task or embedding_files.task_of(folder)) is Task.EMBEDDING:
             # Loaded as fp32 and packed afterwards, and there is no cache.
-            numbers = sum(math.prod(tensor["shape"]) for tensor in tensors.values())
+            numbers: int = sum(math.prod(tensor["shape"]) for tensor in tensors.values())
             return RUNTIME_BYTES + numbers * BYTES_PER_NUMBER
         return (
             RUNTIME_BYTES
