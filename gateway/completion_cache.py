@@ -20,7 +20,7 @@ from gateway.models import CachedCompletion
 from inference.types import FinishReason, SamplingParams, Usage, UsageSource
 
 # Part of every key: raise it when the meaning of a stored answer changes.
-FORMAT = 2
+FORMAT = 3
 KEPT_REASONS = frozenset({FinishReason.STOP, FinishReason.LENGTH})
 MAX_TEXT_CHARACTERS = 256 * 1024
 MAX_TTL = timedelta(days=365)
@@ -86,6 +86,7 @@ def key_for(team_id: int, model: str, model_revision: str, request: CompletionRe
         "prompts": request.prompts,
         "echo": request.echo,
         "sampling": sampling,
+        "constraint": asdict(request.constraint) if request.constraint else None,
     }
     text = json.dumps(canonical, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode("ascii")).hexdigest()

@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from gateway.tally import Tally
 from inference.types import (
+    Constraint,
     Embedding,
     EmbeddingRequest,
     FinishReason,
@@ -114,6 +115,7 @@ class CompletionRequest(CallerRequest):
     n: int = 1
     echo: bool = False
     sampling: SamplingParams = field(default_factory=SamplingParams)
+    constraint: Constraint | None = None
     cache: CacheControl = field(default_factory=CacheControl)
 
     task = Task.GENERATION
@@ -142,6 +144,7 @@ class CompletionRequest(CallerRequest):
             prompt=prompt if isinstance(prompt, str) else None,
             prompt_ids=prompt if isinstance(prompt, tuple) else None,
             sampling=_reseeded(self.sampling, choice % self.n),
+            constraint=self.constraint,
             echo=self.echo,
             cache_salt=cache_salt,
         )

@@ -85,12 +85,39 @@ class SamplingParams:
         return replace(self, **unset)
 
 
+class ConstraintKind(StrEnum):
+    JSON_OBJECT = "json_object"
+    JSON_SCHEMA = "json_schema"
+    REGEX = "regex"
+    CHOICE = "choice"
+    GRAMMAR = "grammar"
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """What the whole answer must look like.
+
+    `text` is a JSON schema, a regular expression that the whole answer matches, a JSON list of
+    texts to choose from, or a grammar in the Lark or GBNF notation; a JSON object needs none.
+    `param` is the caller's field that it comes from, which errors name. `name`, `description` and
+    `strict` go to remote hosts with a schema as the caller gave them; here a schema always binds.
+    """
+
+    kind: ConstraintKind
+    text: str = ""
+    param: str = "response_format"
+    name: str = ""
+    description: str = ""
+    strict: bool | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
     """Exactly one of `messages` (the chat template is applied), `prompt` (used as it is) and
     `prompt_ids` (token ids, nothing is added).
 
     With `echo` the answer begins with the text of the prompt, and `logprobs` cover the prompt.
+    A `constraint` holds for the answer, not for an echoed prompt.
     Requests share cached prefixes, and get their fair part of the model, by `cache_salt`: those of
     one team have the same. Higher `priority` goes first.
     """
@@ -101,6 +128,7 @@ class GenerationRequest:
     prompt: str | None = None
     prompt_ids: tuple[int, ...] | None = None
     sampling: SamplingParams = field(default_factory=SamplingParams)
+    constraint: Constraint | None = None
     echo: bool = False
     cache_salt: str = ""
     priority: int = 0

@@ -9,7 +9,15 @@ from gateway import completion_cache
 from gateway.completion_cache import NewAnswer
 from gateway.exchange import CacheControl, CompletionRequest
 from gateway.models import CachedCompletion
-from inference.types import FinishReason, Message, SamplingParams, Usage, UsageSource
+from inference.types import (
+    Constraint,
+    ConstraintKind,
+    FinishReason,
+    Message,
+    SamplingParams,
+    Usage,
+    UsageSource,
+)
 from tests.personas import Persona
 
 GREEDY = SamplingParams(temperature=0.0)
@@ -200,11 +208,17 @@ def test_every_sampling_parameter_is_part_of_the_key(name: str) -> None:
         key_for(prompts=("hi",), messages=None),
         key_for(prompts=((1, 2),), messages=None),
         key_for(echo=True),
+        key_for(constraint=Constraint(ConstraintKind.JSON_OBJECT)),
     ],
-    ids=["team", "revision", "role", "messages", "prompt", "token ids", "echo"],
+    ids=["team", "revision", "role", "messages", "prompt", "token ids", "echo", "constraint"],
 )
 def test_what_changes_the_answer_changes_the_key(other: str) -> None:
     assert other != key_for()
+
+
+def test_another_schema_is_another_key() -> None:
+    schemas = [Constraint(ConstraintKind.JSON_SCHEMA, text) for text in ("{}", "true")]
+    assert key_for(constraint=schemas[0]) != key_for(constraint=schemas[1])
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,8 @@ from inference.local.runner_spec import EngineInfo, EngineStats
 from inference.local.wire_errors import pack_error, unpack_error
 from inference.types import (
     Accepted,
+    Constraint,
+    ConstraintKind,
     Embedding,
     EmbeddingRequest,
     Finished,
@@ -78,6 +80,7 @@ requests |= st.builds(
     id=texts,
     model=texts,
     prompt_ids=st.lists(counts, max_size=5).map(tuple),
+    constraint=st.builds(Constraint, st.sampled_from(ConstraintKind), texts, texts),
     echo=st.booleans(),
 )
 embedding_requests = st.builds(
