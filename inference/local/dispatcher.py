@@ -17,6 +17,8 @@ from inference.types import Event, Finished, Request
 
 logger = logging.getLogger(__name__)
 
+# Compiling a constraint can take longer than tokenising; those that have none do not wait for it.
+_COMPILE_THREADS = 1
 # Two, so that one long prompt being tokenised does not hold up every other request.
 _SUBMIT_THREADS = 2
 
@@ -90,6 +92,7 @@ class Dispatcher:
         self._work: dict[str, _Work] = {}
         self._serials = itertools.count(1)
         self._pool = ThreadPoolExecutor(_SUBMIT_THREADS, thread_name_prefix="submit")
+        self._compile_pool = ThreadPoolExecutor(_COMPILE_THREADS, thread_name_prefix="compile")
         self._idle = asyncio.Event()
         self._idle.set()
         self.is_draining = False
@@ -117,9 +120,8 @@ class Dispatcher:
         self.accepted += 1
         self.arrival.set()
         loop = asyncio.get_running_loop()
-        submission = loop.run_in_executor(
-            self._pool, self._submit, work, replace(request, id=engine_id)
-        )
+        pool = self._pool if request.constraint is None else self._compile_pool
+        submission = loop.run_in_executor(pool, self._submit, work, replace(request, id=engine_id))
         submission.add_done_callback(partial(self._after_submit, work))
 
     def cancel(self, client: Client, number: int) -> None:
@@ -145,7 +147,8 @@ class Dispatcher:
 
     async def stop(self) -> None:
         await asyncio.to_thread(self._engine.stop)
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._pool, self._compile_pool):
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def _refusal(self) -> BackendUnavailable | None:
         if self.is_draining:

@@ -11,7 +11,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from inference.errors import BackendUnavailable, InferenceError, PromptTooLong, WrongTask
+from inference.errors import (
+    BackendUnavailable,
+    InferenceError,
+    InvalidRequest,
+    PromptTooLong,
+    WrongTask,
+)
 from inference.local import loading, sampling_rules
 from inference.local.detokenizer import Detokenizer
 from inference.local.generation import Generation
@@ -25,6 +31,8 @@ from inference.types import FinishReason, GenerationEvent, GenerationRequest, Re
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from inference.local.matcher import Matcher
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +91,7 @@ class Engine:
         self._threads_wanted = count
 
     def submit(self, request: Request) -> None:
-        """Tokenises in the calling thread, unless the house is full.
+        """Tokenises, and compiles a constraint, in the calling thread, unless the house is full.
 
         Raises Overloaded, PromptTooLong, InvalidRequest or BackendUnavailable; then no event
         follows. Otherwise Accepted is the first one.
@@ -132,11 +140,13 @@ class Engine:
                 param="prompt" if request.messages is None else "messages",
             )
         ends = frozenset(sampling.stop_token_ids)
-        if not sampling.ignore_eos:
+        if request.constraint is not None or not sampling.ignore_eos:
             ends |= loaded.eos_ids
         max_tokens = sampling.max_tokens or room
         sequence = Sequence(request.id, prompt_ids, sampling, max_tokens, ends=ends)
         sequence.cache_salt, sequence.priority = request.cache_salt, request.priority
+        if request.constraint is not None:
+            sequence.matcher = loaded.grammars.matcher_for(request.constraint)
         if request.echo and sampling.logprobs is not None:
             sequence.told = 0
         echo = loaded.prompts.text_of(request) if request.echo else None
@@ -275,6 +285,8 @@ class Engine:
                 "The model computed no usable numbers for this request. Change the prompt, or "
                 "load the model with `weights: fp32`.",
             )
+        if sequence.matcher is not None and sequence.matcher.problem is not None:
+            return self._give_up(sequence, sequence.matcher)
         if not sequence.output_tokens:
             # Others with the same prompt need not wait for the whole answer.
             self._keep(sequence)
@@ -290,6 +302,11 @@ class Engine:
         for sequence in failed:
             self._release(sequence)
         return [(sequence.id, BackendUnavailable(message)) for sequence in failed]
+
+    def _give_up(self, sequence: Sequence, matcher: "Matcher") -> Events:
+        self._release(sequence)
+        message = f"The answer cannot go on with this {matcher.param}: {matcher.problem}."
+        return [(sequence.id, InvalidRequest(message, param=matcher.param))]
 
     def _count_failure(self, error: Exception) -> None:
         self._failed_steps += 1

@@ -82,8 +82,9 @@ class Generation:
         return Finished(reason, usage, sequence.clock.timings(now))
 
     def _finish_reason(self, token: int) -> FinishReason | None:
-        if token in self.sequence.ends or self._detokenizer.is_stopped:
+        sequence = self.sequence
+        if token in sequence.ends or self._detokenizer.is_stopped or sequence.is_complete:
             return FinishReason.STOP
-        if self.sequence.output_tokens >= self.sequence.max_tokens:
+        if sequence.output_tokens >= sequence.max_tokens:
             return FinishReason.LENGTH
         return None

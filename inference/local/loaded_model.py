@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from inference.local.embedder import Embedder
     from inference.local.embedding_inputs import InputEncoder
     from inference.local.forward import Forward
+    from inference.local.grammars import Grammars
     from inference.local.prefix_cache import PrefixCache
     from inference.local.prompts import PromptEncoder
     from inference.local.sampler import Sampler
@@ -34,6 +35,7 @@ class LoadedModel:
     sampler: "Sampler"
     prompts: "PromptEncoder"
     vocabulary: "Vocabulary"
+    grammars: "Grammars"
     eos_ids: frozenset[int]
     defaults: SamplingParams
     prefixes: "PrefixCache | None" = None

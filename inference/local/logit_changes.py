@@ -18,6 +18,7 @@ def apply(logits: torch.Tensor, sequences: Rows[Sequence]) -> None:
     _penalise_output(logits, sequences)
     _add_biases(logits, sequences)
     _forbid_ends(logits, sequences)
+    _constrain(logits, sequences)
 
 
 def _penalise_repetition(logits: torch.Tensor, sequences: Rows[Sequence]) -> None:
@@ -72,11 +73,22 @@ def _forbid_ends(logits: torch.Tensor, sequences: Rows[Sequence]) -> None:
     ends = [
         row * width + token
         for row, sequence in enumerate(sequences)
-        if sequence.must_go_on
+        if sequence.must_go_on and sequence.matcher is None
         for token in sequence.ends
     ]
     if ends:
         logits.view(-1).index_fill_(0, torch.tensor(ends, device=logits.device), -torch.inf)
+
+
+def _constrain(logits: torch.Tensor, sequences: Rows[Sequence]) -> None:
+    """Last, so that nothing brings back what a constraint rules out."""
+    for row, sequence in enumerate(sequences):
+        if sequence.matcher is None:
+            continue
+        allowed = sequence.matcher.allowed(sequence.avoided)
+        if allowed is not None:
+            forbidden = torch.from_numpy(allowed[: logits.shape[-1]] == 0)
+            logits[row].masked_fill_(forbidden.to(logits.device), -torch.inf)
 
 
 def _places(found: dict[int, TokenCounts], logits: torch.Tensor) -> torch.Tensor:

@@ -55,6 +55,10 @@ class PromptEncoder:
             return str(self._backend.decode(token_ids, skip_special_tokens=True))
         return str(self._tokenizer.decode(token_ids, skip_special_tokens=True))
 
+    def encode_text(self, text: str) -> list[int]:
+        """As a part of a longer text: nothing is added."""
+        return self._encode(text, special_tokens=False)
+
     def _encode(self, text: str, *, special_tokens: bool) -> list[int]:
         _refuse_lone_surrogates(text)
         if self._backend is not None:

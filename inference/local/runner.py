@@ -44,7 +44,9 @@ DEFAULT_DRAIN_S = 30.0
 DEFAULT_STEP_LIMIT_S = 120.0
 ENGINE_THREAD = "engine"
 STUCK = "The model was stuck and is being restarted. Try again in a moment."
-_LOCAL_PACKAGES = frozenset({"torch", "transformers", "safetensors", "tokenizers", "jinja2"})
+_LOCAL_PACKAGES = frozenset(
+    {"torch", "transformers", "safetensors", "tokenizers", "jinja2", "llguidance", "numpy"}
+)
 _STATS_INTERVAL_S = 1.0
 _LAST_WORDS_S = 5.0
 _EXIT_FAILED = 1

@@ -2,10 +2,14 @@
 
 import random
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from inference.local.sampling_rules import SamplingRules
 from inference.local.token_counts import TokenCounts
 from inference.types import SamplingParams, Timings
+
+if TYPE_CHECKING:
+    from inference.local.matcher import Matcher
 
 
 class SequenceState(StrEnum):
@@ -54,6 +58,8 @@ class Sequence:
         penalises_prompt = self.rules.repetition_penalty != 1
         self.seen = TokenCounts(prompt_ids) if penalises_prompt else None
         self.ends = ends
+        self.matcher: Matcher | None = None
+        """Where the output stands in the grammar that constrains it."""
         # The prompt tokens whose log probabilities nobody wants or that were given out already.
         self.told = self.prompt_tokens
 
@@ -72,6 +78,19 @@ class Sequence:
         return self.output_tokens < self.sampling.min_tokens
 
     @property
+    def is_complete(self) -> bool:
+        """Its constraint lets nothing follow."""
+        return self.matcher is not None and self.matcher.is_complete
+
+    @property
+    def avoided(self) -> frozenset[int]:
+        """Ends that may come only where a constraint leaves nothing else."""
+        if self.must_go_on:
+            return self.ends
+        ignores = self.matcher is not None and self.sampling.ignore_eos
+        return self.matcher.ends if self.matcher and ignores else frozenset()
+
+    @property
     def scores_prompt(self) -> bool:
         """The logits of all its prompt tokens are needed, so none may come from a cache."""
         return self.told < self.prompt_tokens
@@ -81,6 +100,8 @@ class Sequence:
         self.output_counts.add(token)
         if self.seen is not None:
             self.seen.add(token)
+        if self.matcher is not None:
+            self.matcher.advance(token)
 
     def skip(self, cached: int) -> None:
         """The first `cached` tokens are in the KV cache already."""

@@ -47,7 +47,7 @@ class Vocabulary:
             for token_id, token in tokenizer.added_tokens_decoder.items()
             if token.special
         }
-        self._to_bytes = _reader_for(tokenizer)
+        self._to_bytes, self._is_exact = _reader_for(tokenizer)
         self._pieces: dict[int, tuple[str, bytes]] = {}
 
     def describe(self, score: Score) -> TokenLogprobs:
@@ -64,6 +64,22 @@ class Vocabulary:
             known = self._pieces[token] = self._read(token)
         return known
 
+    @property
+    def special_ids(self) -> list[int]:
+        return [token for token in self._special if token < self.size]
+
+    def all_bytes(self) -> list[bytes] | None:
+        """By token id, names for special tokens; None where a token's bytes depend on others.
+
+        Takes a while for a large vocabulary, and any thread may wait for it.
+        """
+        if not self._is_exact:
+            return None
+        return [
+            self._special[token].encode() if token in self._special else self._read(token)[1]
+            for token in range(self.size)
+        ]
+
     def _read(self, token: int) -> tuple[str, bytes]:
         if (name := self._special.get(token)) is not None:
             return name, b""
@@ -78,19 +94,22 @@ class Vocabulary:
         return ScoredToken(text, data, None if logprob is None else max(logprob, LEAST_LOGPROB))
 
 
-def _reader_for(tokenizer: "PreTrainedTokenizerBase") -> Callable[[str, int], bytes]:
-    """How this tokenizer writes bytes, by the decoder that it carries."""
+def _reader_for(
+    tokenizer: "PreTrainedTokenizerBase",
+) -> tuple[Callable[[str, int], bytes], bool]:
+    """How this tokenizer writes bytes, by the decoder that it carries, and whether that is exact:
+    other decoders write a token in another way beside others."""
     backend: Any = getattr(tokenizer, "backend_tokenizer", None)
     decoder = getattr(backend, "decoder", None)
     # Read as JSON, for the names of the parts of a sequence of decoders.
     parts = json.dumps(json.loads(decoder.__getstate__())) if decoder is not None else ""
     if "ByteLevel" in parts:
         to_byte = {character: byte for byte, character in _byte_characters().items()}
-        return lambda written, _: _byte_level(written, to_byte)
+        return (lambda written, _: _byte_level(written, to_byte)), True
     if "ByteFallback" in parts or "Metaspace" in parts:
-        return lambda written, _: _sentence_piece(written)
+        return (lambda written, _: _sentence_piece(written)), True
     decode: Any = tokenizer.decode
-    return lambda _, token: str(decode([token])).encode()
+    return (lambda _, token: str(decode([token])).encode()), False
 
 
 def _byte_level(written: str, to_byte: dict[str, int]) -> bytes:

@@ -31,6 +31,7 @@ from inference.local import (
 )
 from inference.local.assembly import Numbers, Unsuitable
 from inference.local.forward import Forward, PackedForward, PackedModel, SeamModel, SingleForward
+from inference.local.grammars import Grammars
 from inference.local.kv_cache import KvCache
 from inference.local.linear import Format, FormatChoice, packed_bytes
 from inference.local.loaded_model import LoadedModel, OnProgress
@@ -90,14 +91,17 @@ def load(
     on_progress(0.9, "checking the memory for its cache")
     forward, limits, prefixes = _forward(spec, network, context)
     logger.info("%s: %s (%s); %s", spec.source, network.kind, network.reason, network.report)
+    vocabulary = Vocabulary(tokenizer, config.vocab_size)
+    eos_ids = _eos_ids(network.generation, network.transformers, tokenizer)
     return LoadedModel(
         info=_info(spec, network, choice, min(context, limits.kv_tokens)),
         limits=limits,
         forward=forward,
         sampler=Sampler(),
         prompts=prompts,
-        vocabulary=Vocabulary(tokenizer, config.vocab_size),
-        eos_ids=_eos_ids(network.generation, network.transformers, tokenizer),
+        vocabulary=vocabulary,
+        grammars=Grammars(vocabulary, prompts.encode_text, eos_ids),
+        eos_ids=eos_ids,
         defaults=defaults_of(network.generation),
         prefixes=prefixes,
     )

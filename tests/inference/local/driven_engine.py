@@ -93,10 +93,10 @@ class DrivenEngine:
         return self
 
     def submit(self, request_id: str, prompt: str, *, salt: str = "", **sampling: Any) -> None:
+        constraint = sampling.pop("constraint", None)
         params = SamplingParams(**{"temperature": 0.0, **sampling})
-        self.engine.submit(
-            GenerationRequest(request_id, "tiny", prompt=prompt, sampling=params, cache_salt=salt)
-        )
+        request = GenerationRequest(request_id, "tiny", prompt=prompt, sampling=params)
+        self.engine.submit(replace(request, cache_salt=salt, constraint=constraint))
 
     def chat(self, request_id: str, *messages: tuple[str, str], **sampling: Any) -> None:
         params = SamplingParams(**{"temperature": 0.0, **sampling})
