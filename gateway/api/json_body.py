@@ -33,6 +33,7 @@ SAID = {
     "too_short": "It must not be empty.",
     "too_long": "At most {max_length} are allowed.",
     "string_too_short": "It must not be empty.",
+    "string_pattern_mismatch": "{shown} does not match {pattern}.",
     "string_too_long": "It is longer than {max_length} characters.",
 }
 CODES = {

@@ -20,6 +20,7 @@ from pydantic_core import PydanticCustomError
 from gateway.api.content import Content, Role
 from gateway.api.json_body import Form, parse_object, show, validate
 from gateway.api.sampling_body import MAX_CHOICES, Body, Logprobs, SamplingBody
+from gateway.api.structured_body import ConstrainedBody
 from gateway.errors import BadRequest
 from gateway.exchange import CacheControl, CompletionRequest, Prompt
 from inference.types import Message
@@ -38,13 +39,17 @@ UNSUPPORTED: Mapping[str, tuple[Any, ...]] = {
     "tool_choice": ("none", "auto"),
     "functions": ([],),
     "function_call": ("none", "auto"),
-    "response_format": ({"type": "text"},),
+    "guided_json": (),
+    "guided_regex": (),
+    "guided_choice": (),
+    "guided_grammar": (),
     "modalities": (["text"],),
     "audio": (),
     "prediction": (),
     "web_search_options": (),
 }
-"""Fields of the OpenAI API that are refused, but for null and the values that change nothing.
+"""Fields of the OpenAI API, and former ones of vLLM's, that are refused, but for null and the
+values that change nothing.
 
 A form that has such a field takes it.
 """
@@ -115,7 +120,7 @@ class StreamOptions(Body):
     include_usage: bool | None = None
 
 
-class Generation(SamplingBody, ABC):
+class Generation(SamplingBody, ConstrainedBody, ABC):
     """What all bodies that ask for text have in common; null is the default everywhere."""
 
     model: ModelName = Field(description="A model's name or alias, see /v1/models.")
@@ -145,6 +150,7 @@ class Generation(SamplingBody, ABC):
             n=self.answers(),
             echo=self.wants_echo(),
             sampling=self.sampling(),
+            constraint=self.constraint(),
             cache=self.cache_control(by_header),
             is_stream=bool(self.stream),
         )

@@ -143,7 +143,8 @@ class _Tokens:
     def __init__(self, tokens: list[bytes], special_ids: list[int], encode: Encode) -> None:
         self.tokens = tokens
         self.special_token_ids = special_ids
-        self.eos_token_id = self.bos_token_id = None
+        self.bos_token_id = None
+        self.eos_token_id = 0
         self._encode = encode
         self._indexed: LLTokenizer | None = None
 

@@ -1,8 +1,9 @@
 """The body that a host is sent: the OpenAI API's fields, and those that vLLM and SGLang add."""
 
+import json
 from typing import Final
 
-from inference.types import GenerationRequest, SamplingParams
+from inference.types import Constraint, ConstraintKind, GenerationRequest, SamplingParams
 
 # Not sent unless the caller said them: the host has defaults of its own.
 _FIELDS: Final = (
@@ -33,7 +34,29 @@ def body_of(request: GenerationRequest, model: str, *, stream: bool) -> dict[str
         body["prompt"] = request.prompt if request.prompt_ids is None else request.prompt_ids
     if request.echo:
         body["echo"] = True
+    if request.constraint is not None:
+        body |= _constraint(request.constraint)
     return body | _sampling(request.sampling) | _logprobs(request)
+
+
+def _constraint(wanted: Constraint) -> dict[str, object]:
+    """In the words of the OpenAI API where it has some, else in vLLM's."""
+    match wanted.kind:
+        case ConstraintKind.JSON_OBJECT:
+            return {"response_format": {"type": "json_object"}}
+        case ConstraintKind.JSON_SCHEMA:
+            # A name is required; not every caller gave one.
+            named: dict[str, object] = {"name": wanted.name or "answer"}
+            if wanted.description:
+                named["description"] = wanted.description
+            if wanted.strict is not None:
+                named["strict"] = wanted.strict
+            named["schema"] = json.loads(wanted.text)
+            return {"response_format": {"type": "json_schema", "json_schema": named}}
+        case ConstraintKind.CHOICE:
+            return {"structured_outputs": {"choice": json.loads(wanted.text)}}
+        case ConstraintKind.REGEX | ConstraintKind.GRAMMAR:
+            return {"structured_outputs": {wanted.kind.value: wanted.text}}
 
 
 def _sampling(params: SamplingParams) -> dict[str, object]:

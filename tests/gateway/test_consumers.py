@@ -73,6 +73,18 @@ async def test_tokens_come_one_by_one_and_then_the_end(socket: Socket):
     assert done["usage"]["completion_tokens"] == 2
 
 
+async def test_a_constraint_is_passed_on(socket: Socket, backend: FakeBackend):
+    await socket.say(**GENERATE, structured_outputs={"regex": "a+"})
+    await socket.hear_all("a")
+    assert backend.requests[0].constraint is not None
+
+
+async def test_a_bad_constraint_is_named(socket: Socket):
+    await socket.say(**GENERATE, response_format={"type": "xml"})
+    refusal = await socket.hear()
+    assert (refusal["id"], refusal["error"]["param"]) == ("a", "response_format.type")
+
+
 async def test_it_takes_the_key_from_the_first_message(key: str):
     async with opened() as socket:
         await socket.say(type="auth", api_key=key)

@@ -80,7 +80,7 @@ BAD_FIELDS = [
     ({"stop_token_ids": ["a"]}, INVALID, "stop_token_ids[0]"),
     ({"tools": [{}]}, UNSUPPORTED, "tools"),
     ({"tool_choice": "required"}, UNSUPPORTED, "tool_choice"),
-    ({"response_format": {"type": "json_object"}}, UNSUPPORTED, "response_format"),
+    ({"guided_json": {}}, UNSUPPORTED, "guided_json"),
     ({"logit_bias": {"1": 101}}, INVALID, "logit_bias.1"),
     ({"logit_bias": {"1": "much"}}, INVALID, "logit_bias.1"),
     ({"logit_bias": {"word": 1}}, INVALID, "logit_bias"),
@@ -112,7 +112,7 @@ FIELDS = (
     *("model", "messages", "prompt", "temperature", "top_p", "max_tokens", "seed", "stop"),
     *("stream", "stream_options", "cache", "n", "tools", "response_format", "logit_bias"),
     *("typical_p", "repetition_penalty", "min_tokens", "ignore_eos", "stop_token_ids"),
-    *("logprobs", "top_logprobs", "echo", "best_of", "suffix"),
+    *("logprobs", "top_logprobs", "echo", "best_of", "suffix", "structured_outputs"),
 )
 bodies = st.dictionaries(st.sampled_from(FIELDS), json_values)
 messages = st.lists(

@@ -93,10 +93,14 @@ class DrivenEngine:
         return self
 
     def submit(self, request_id: str, prompt: str, *, salt: str = "", **sampling: Any) -> None:
+        self.engine.submit(replace(self.request(request_id, prompt, **sampling), cache_salt=salt))
+
+    def request(self, request_id: str, prompt: str, **sampling: Any) -> GenerationRequest:
         constraint = sampling.pop("constraint", None)
         params = SamplingParams(**{"temperature": 0.0, **sampling})
-        request = GenerationRequest(request_id, "tiny", prompt=prompt, sampling=params)
-        self.engine.submit(replace(request, cache_salt=salt, constraint=constraint))
+        return GenerationRequest(
+            request_id, "tiny", prompt=prompt, sampling=params, constraint=constraint
+        )
 
     def chat(self, request_id: str, *messages: tuple[str, str], **sampling: Any) -> None:
         params = SamplingParams(**{"temperature": 0.0, **sampling})

@@ -1,3 +1,4 @@
+import itertools
 import json
 import random
 import re
@@ -199,7 +200,7 @@ def test_what_cannot_be_compiled_is_refused_by_its_field(compiled, constraint, w
 @pytest.mark.parametrize("upper", [False, True], ids=["rules", "terminals"])
 def test_a_chain_of_thousands_of_rules_does_not_overrun_the_stack(compiled, upper):
     names = [f"{'R' if upper else 'r'}{number}" for number in range(6000)]
-    rules = [f"{name}:{after}" for name, after in zip(names, names[1:], strict=False)]
+    rules = [f"{name}:{after}" for name, after in itertools.pairwise(names)]
     text = "\n".join([f"start: {names[0]}", *rules, f'{names[-1]}:"a"'])
     assert says(compiled.matcher_for(grammar(text)), "a")
 

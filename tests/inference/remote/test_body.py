@@ -1,5 +1,15 @@
+import json
+
+import pytest
+
 from inference.remote.body import body_of
-from inference.types import GenerationRequest, Message, SamplingParams
+from inference.types import (
+    Constraint,
+    ConstraintKind,
+    GenerationRequest,
+    Message,
+    SamplingParams,
+)
 
 CHAT = (Message("user", "hi"),)
 UNSET = SamplingParams()
@@ -52,3 +62,48 @@ def test_the_ends_of_answers_are_sent():
         "ignore_eos": True,
         "stop_token_ids": (7,),
     }
+
+
+SCHEMA = {"type": "object", "properties": {"b": {}, "a": {}}}
+
+
+@pytest.mark.parametrize(
+    ("constraint", "expected"),
+    [
+        (
+            Constraint(ConstraintKind.JSON_OBJECT),
+            {"response_format": {"type": "json_object"}},
+        ),
+        (
+            Constraint(ConstraintKind.REGEX, "a+"),
+            {"structured_outputs": {"regex": "a+"}},
+        ),
+        (
+            Constraint(ConstraintKind.GRAMMAR, "root ::= x"),
+            {"structured_outputs": {"grammar": "root ::= x"}},
+        ),
+        (
+            Constraint(ConstraintKind.CHOICE, '["a", "b"]'),
+            {"structured_outputs": {"choice": ["a", "b"]}},
+        ),
+    ],
+    ids=["object", "regex", "grammar", "choice"],
+)
+def test_a_constraint_is_sent(constraint, expected):
+    assert sent(prompt="a", constraint=constraint) == {"prompt": "a", **expected}
+
+
+def test_a_schema_is_sent_as_the_caller_gave_it():
+    told = {"name": "thing", "description": "a thing", "strict": True}
+    constraint = Constraint(ConstraintKind.JSON_SCHEMA, json.dumps(SCHEMA), **told)
+    body = sent(messages=CHAT, constraint=constraint)
+    assert body["response_format"] == {
+        "type": "json_schema",
+        "json_schema": {**told, "schema": SCHEMA},
+    }
+    assert list(body["response_format"]["json_schema"]["schema"]["properties"]) == ["b", "a"]
+
+
+def test_a_schema_without_a_name_gets_one():
+    body = sent(prompt="a", constraint=Constraint(ConstraintKind.JSON_SCHEMA, "{}"))
+    assert body["response_format"]["json_schema"] == {"name": "answer", "schema": {}}
