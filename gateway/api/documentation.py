@@ -19,6 +19,20 @@ MESSAGES = [{"role": "user", "content": "What is the capital of France?"}]
 ASKED = {"model": "demo", "messages": MESSAGES}
 Form = type[BaseModel]
 Example = dict[str, Any]
+IN_A_FORM: Example = {
+    "response_format": {
+        "type": "json_schema",
+        "json_schema": {
+            "name": "city",
+            "schema": {
+                "type": "object",
+                "properties": {"name": {"type": "string"}},
+                "required": ["name"],
+                "additionalProperties": False,
+            },
+        },
+    }
+}
 PROMPTED = {"model": "demo", "prompt": "The capital of France is"}
 
 
@@ -287,6 +301,7 @@ def _generation(
         "examples": [
             OpenApiExample("A question", asked, request_only=True),
             OpenApiExample("A question, streamed", {**asked, "stream": True}, request_only=True),
+            OpenApiExample("An answer in a fixed form", {**asked, **IN_A_FORM}, request_only=True),
             OpenApiExample(
                 "An answer",
                 example,
@@ -304,7 +319,9 @@ CHAT_COMPLETIONS: dict[str, Any] = {
     "summary": "Answer a chat, as the OpenAI API does",
     "description": (
         "Point an OpenAI SDK at `/v1`. Parameters that would change the answer and are not "
-        "supported are refused by name; unknown ones are ignored."
+        "supported are refused by name; unknown ones are ignored. With `response_format` or "
+        "`structured_outputs` the whole answer keeps to a schema, an expression or a grammar, "
+        "unless `max_tokens` or `stop` cut it."
     ),
     "tags": ["OpenAI"],
     **_generation(ChatCompletionBody, ChatCompletion, CHAT_ANSWER, CHAT_CHUNKS, ASKED),

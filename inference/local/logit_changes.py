@@ -6,7 +6,9 @@ read by gather and written by scatter; indexing by row and column takes a thousa
 
 from collections.abc import Sequence as Rows
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from inference.local.sequence import Sequence
 from inference.local.token_counts import TokenCounts
@@ -18,7 +20,7 @@ def apply(logits: torch.Tensor, sequences: Rows[Sequence]) -> None:
     _penalise_output(logits, sequences)
     _add_biases(logits, sequences)
     _forbid_ends(logits, sequences)
-    _constrain(logits, sequences)
+    constrain(logits, sequences)
 
 
 def _penalise_repetition(logits: torch.Tensor, sequences: Rows[Sequence]) -> None:
@@ -80,15 +82,22 @@ def _forbid_ends(logits: torch.Tensor, sequences: Rows[Sequence]) -> None:
         logits.view(-1).index_fill_(0, torch.tensor(ends, device=logits.device), -torch.inf)
 
 
-def _constrain(logits: torch.Tensor, sequences: Rows[Sequence]) -> None:
+def constrain(logits: torch.Tensor, sequences: Rows[Sequence]) -> None:
     """Last, so that nothing brings back what a constraint rules out."""
     for row, sequence in enumerate(sequences):
         if sequence.matcher is None:
             continue
         allowed = sequence.matcher.allowed(sequence.avoided)
         if allowed is not None:
-            forbidden = torch.from_numpy(allowed[: logits.shape[-1]] == 0)
-            logits[row].masked_fill_(forbidden.to(logits.device), -torch.inf)
+            _forbid(logits[row], allowed[: logits.shape[-1]] == 0)
+
+
+def _forbid(row: torch.Tensor, forbidden: NDArray[np.bool_]) -> None:
+    if row.device.type == "cpu":
+        # torch would wake its threads for each row, which takes longer than the work itself.
+        np.copyto(row.numpy(), -np.inf, where=forbidden)
+    else:
+        row.masked_fill_(torch.from_numpy(forbidden).to(row.device), -torch.inf)
 
 
 def _places(found: dict[int, TokenCounts], logits: torch.Tensor) -> torch.Tensor:

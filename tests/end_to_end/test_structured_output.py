@@ -7,7 +7,7 @@ from typing import Any, Literal
 import jsonschema
 import openai
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from tests.end_to_end.live_server import LiveServer
 
@@ -16,6 +16,9 @@ SCHEMA_FIELD = "response_format.json_schema.schema"
 
 
 class City(BaseModel):
+    # Without this more properties may follow, and what they hold has no bounds.
+    model_config = ConfigDict(extra="forbid")
+
     name: str = Field(max_length=20)
     country: Literal["France", "Spain"]
     rivers: list[Literal["Seine", "Loire"]] = Field(max_length=2)
