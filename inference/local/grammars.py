@@ -40,6 +40,7 @@ JSON_STYLE: "JsonCompileOptions" = {
 
 Encode = Callable[[str], list[int]]
 
+_OPTIONS = "%llguidance"
 _NOT_EXACT = (
     "This model cannot do structured output: the bytes behind its tokens are not known. Use "
     "another model, or leave the constraint out."
@@ -183,7 +184,16 @@ def _grammar(constraint: Constraint) -> str:
         case ConstraintKind.CHOICE:
             return grammar_from("choice", json.loads(text))
         case ConstraintKind.GRAMMAR:
-            return grammar_from("grammar", text)
+            return _lark(text)
+
+
+def _lark(text: str) -> str:
+    if _OPTIONS in text:
+        raise ValueError(f"{_OPTIONS} is not taken from callers")
+    lark = grammar_from("grammar", text).replace(f"{_OPTIONS} {{}}\n", "", 1)
+    # Where it forces tokens, the library follows a grammar such as /a+/ /a+/ for ever, as its
+    # first part leaves nothing to the second.
+    return f'{_OPTIONS} {{"no_forcing": true}}\n{lark}'
 
 
 def _limits() -> LLParserLimits:

@@ -48,6 +48,8 @@ class ScriptedEngine:
         self.cancelled: list[str] = []
         self.submit_gate = threading.Event()
         self.submit_gate.set()
+        self.compile_gate = threading.Event()
+        self.compile_gate.set()
         self._folder = Path(source) if source and Path(source).is_dir() else None
         self._step_s = step_s
         self._running: dict[str, tuple[str, int]] = {}
@@ -80,6 +82,8 @@ class ScriptedEngine:
 
     def submit(self, request: GenerationRequest) -> None:
         self.submit_gate.wait()
+        if request.constraint is not None:
+            self.compile_gate.wait()
         script = request.prompt or ""
         if script == "too long":
             raise PromptTooLong(prompt_tokens=600, context=512)

@@ -2,9 +2,12 @@ import itertools
 import json
 import random
 import re
+from contextlib import suppress
 
 import jsonschema
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models
 
 from inference.errors import InvalidRequest
@@ -187,7 +190,6 @@ RECURSIVE = {"allOf": [{"$ref": "#"}]}
         (grammar("start: nobody"), "nobody"),
         (grammar("root ::= ("), "GBNF"),
         (grammar("root ::= " + "(" * 9000), "GBNF"),
-        (grammar('start: (("a"{1000}){1000}){1000}'), "Too many items"),
     ],
 )
 def test_what_cannot_be_compiled_is_refused_by_its_field(compiled, constraint, words):
@@ -195,6 +197,58 @@ def test_what_cannot_be_compiled_is_refused_by_its_field(compiled, constraint, w
         compiled.matcher_for(constraint)
     assert caught.value.param == constraint.param
     assert len(str(caught.value)) < 300
+
+
+KEYWORDS = (
+    *("type", "properties", "items", "anyOf", "allOf", "oneOf", "$ref", "$defs", "enum", "const"),
+    *("pattern", "minLength", "maximum", "required", "multipleOf", "additionalProperties"),
+)
+schemas = st.recursive(
+    st.sampled_from(
+        ["object", "string", "integer", "#", "#/$defs/a", "^a+$", -1, 0, 2.5, True, None]
+    ),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYWORDS), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+scraps = st.lists(
+    st.sampled_from(
+        [
+            *"ab()[]{}|*+?.\\/^$:,~&-1 \n\0é",
+            *("start: ", "root ::= ", '"x"', "/a+/", "A: ", "<|user|>", "{2,3}", "(?i)", "\\p{L}"),
+            *("%json {}", "%regex {}", "%ignore "),
+        ]
+    ),
+    max_size=24,
+).map("".join)
+constraints = (
+    st.dictionaries(st.sampled_from(KEYWORDS), schemas, max_size=4).map(schema)
+    | scraps.map(regex)
+    | scraps.map(grammar)
+    | scraps.map(lambda text: grammar(f"start: {text}"))
+)
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(constraint=constraints, seed=st.integers(0, 9))
+def test_whatever_is_sent_is_refused_or_followed(compiled, constraint, seed):
+    draw = random.Random(seed)
+    with suppress(InvalidRequest):
+        matcher = compiled.matcher_for(constraint)
+        for _ in range(12):
+            if matcher.is_complete or (bits := matcher.allowed()) is None:
+                return
+            matcher.advance(draw.choice(bits.nonzero()[0].tolist()))
+
+
+def test_a_grammar_whose_first_part_leaves_nothing_to_the_second_does_not_hang(compiled):
+    assert says(compiled.matcher_for(grammar("start: /a+/ /a+/")), "aaaa")
+
+
+def test_options_of_the_library_are_not_taken_from_callers(compiled):
+    with pytest.raises(InvalidRequest, match="not taken"):
+        compiled.matcher_for(grammar('%llguidance {"no_forcing": false}\nstart: "a"'))
 
 
 @pytest.mark.parametrize("upper", [False, True], ids=["rules", "terminals"])

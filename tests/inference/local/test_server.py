@@ -1,6 +1,7 @@
 import asyncio
 import stat
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from inference.errors import (
     PromptTooLong,
     RunnerDied,
 )
+from inference.local.client import RunnerClient
 from inference.local.protocol import (
     Cancel,
     Draining,
@@ -24,7 +26,17 @@ from inference.local.protocol import (
 from inference.local.runner_spec import EngineStats, RunnerSpec
 from inference.local.server import RunnerServer
 from inference.local.session import MAX_UNSENT_BYTES
-from inference.types import Accepted, Finished, FinishReason, TokenChunk, Usage
+from inference.types import (
+    Accepted,
+    Constraint,
+    ConstraintKind,
+    Finished,
+    FinishReason,
+    GenerationEvent,
+    GenerationRequest,
+    TokenChunk,
+    Usage,
+)
 from tests.inference.local.runners import ask, asking, connecting, serving, text_of, until
 from tests.inference.local.scripted_engine import ScriptedEngine
 
@@ -114,6 +126,27 @@ async def test_a_cancel_during_submit_is_not_lost(spec: RunnerSpec) -> None:
         engine.submit_gate.set()
         await until(lambda: engine.cancelled)
         await until(lambda: engine.stats() == EngineStats(running=0))
+
+
+async def test_nobody_waits_for_the_constraint_of_another(spec: RunnerSpec) -> None:
+    engine = ScriptedEngine()
+    engine.compile_gate.clear()
+    constraint = Constraint(ConstraintKind.JSON_OBJECT)
+    async with serving(engine, spec), connecting(spec.socket_path) as client:
+        slow = [
+            asyncio.create_task(
+                everything(client, replace(asking("count 1", name), constraint=constraint))
+            )
+            for name in ("r1", "r2", "r3")
+        ]
+        assert text_of(await ask(client, "count 2", "r4")) == "0 1 "
+        assert not any(task.done() for task in slow)
+        engine.compile_gate.set()
+        assert [text_of(events) for events in await asyncio.gather(*slow)] == ["0 "] * 3
+
+
+async def everything(client: RunnerClient, request: GenerationRequest) -> list[GenerationEvent]:
+    return [event async for event in client.generate(request)]
 
 
 async def test_it_refuses_more_requests_than_the_engine_holds(spec: RunnerSpec) -> None:
