@@ -13,7 +13,7 @@ from inference.errors import BackendUnavailable, InferenceError, Overloaded
 from inference.local.protocol import Message, Step
 from inference.local.runner_spec import EngineInfo, EngineStats, StepUnderWay
 from inference.local.tracebacks import frames_of
-from inference.types import Event, Finished, Request
+from inference.types import Event, Finished, GenerationRequest, Request
 
 logger = logging.getLogger(__name__)
 
@@ -120,7 +120,8 @@ class Dispatcher:
         self.accepted += 1
         self.arrival.set()
         loop = asyncio.get_running_loop()
-        pool = self._pool if request.constraint is None else self._compile_pool
+        compiles = isinstance(request, GenerationRequest) and request.constraint is not None
+        pool = self._compile_pool if compiles else self._pool
         submission = loop.run_in_executor(pool, self._submit, work, replace(request, id=engine_id))
         submission.add_done_callback(partial(self._after_submit, work))
 
