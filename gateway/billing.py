@@ -137,7 +137,8 @@ class Bill:
         is_new = self._status is RequestStatus.COMPLETED and not self.is_replay
         if self.cache_key is None or not is_new or model is None or finished is None:
             return
-        if not isinstance(self.request, CompletionRequest):
+        # The cache keeps texts alone.
+        if not isinstance(self.request, CompletionRequest) or not self.tally.is_plain:
             return
         answer = NewAnswer(
             model.name, model.revision, self.tally.text, finished.reason, finished.usage
@@ -165,5 +166,5 @@ class Bill:
             finish_reason=finished.reason if finished else None,
             started_at=self.tally.started_at,
             timings=self.tally.timings(),
-            response_text=self.tally.text if is_text_kept else None,
+            response_text=self.tally.transcript if is_text_kept else None,
         )

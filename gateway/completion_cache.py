@@ -87,6 +87,8 @@ def key_for(team_id: int, model: str, model_revision: str, request: CompletionRe
         "echo": request.echo,
         "sampling": sampling,
         "constraint": asdict(request.constraint) if request.constraint else None,
+        "tools": asdict(request.tools) if request.tools else None,
+        "template_options": request.template_options,
     }
     text = json.dumps(canonical, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode("ascii")).hexdigest()

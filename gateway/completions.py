@@ -36,6 +36,7 @@ from inference.errors import (
     UpstreamInvalidResponse,
     WrongTask,
 )
+from inference.tools import ToolCall, joined
 from inference.types import (
     Accepted,
     Embedding,
@@ -43,6 +44,7 @@ from inference.types import (
     Event,
     Finished,
     FinishReason,
+    Message,
     Request,
     Task,
     TokenChunk,
@@ -66,6 +68,8 @@ class Choice:
     text: str
     reason: FinishReason
     logprobs: tuple[TokenLogprobs, ...] = ()
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +130,8 @@ def _choices(chunks: list[TokenChunk], completed: Completed) -> tuple[Choice, ..
             "".join(chunk.text for chunk in own),
             reason,
             tuple(one for chunk in own for one in chunk.logprobs),
+            "".join(chunk.reasoning for chunk in own),
+            joined(delta for chunk in own for delta in chunk.tool_calls),
         )
         for own, reason in zip(by_choice, completed.reasons, strict=True)
     )
@@ -281,8 +287,16 @@ def estimate_prompt(request: CallerRequest) -> int:
     """Tokens of all prompts, rather too many than too few: what is not used is given back."""
     if request.messages is None:
         return sum(_estimate(prompt) for prompt in request.prompts)
-    size = sum(_size(message.content) for message in request.messages)
+    size = sum(_size(text) for message in request.messages for text in _texts(message))
+    tools = request.tools if isinstance(request, CompletionRequest) else None
+    for function in tools.functions if tools else ():
+        size += _size(function.name + function.description + function.parameters)
     return math.ceil(size / BYTES_PER_TOKEN) + TOKENS_PER_MESSAGE * (len(request.messages) + 1)
+
+
+def _texts(message: Message) -> tuple[str, ...]:
+    called = (call.name + call.arguments for call in message.tool_calls)
+    return (message.content, message.reasoning, *called)
 
 
 def _estimate(prompt: Prompt) -> int:

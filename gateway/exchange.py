@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import ClassVar
 
 from gateway.tally import Tally
+from inference.tools import Tools
 from inference.types import (
     Constraint,
     Embedding,
@@ -22,6 +23,7 @@ from inference.types import (
     Request,
     SamplingParams,
     Task,
+    TemplateOption,
     TokenChunk,
     Usage,
 )
@@ -116,6 +118,8 @@ class CompletionRequest(CallerRequest):
     echo: bool = False
     sampling: SamplingParams = field(default_factory=SamplingParams)
     constraint: Constraint | None = None
+    tools: Tools | None = None
+    template_options: tuple[TemplateOption, ...] = ()
     cache: CacheControl = field(default_factory=CacheControl)
 
     task = Task.GENERATION
@@ -147,6 +151,8 @@ class CompletionRequest(CallerRequest):
             constraint=self.constraint,
             echo=self.echo,
             cache_salt=cache_salt,
+            tools=self.tools,
+            template_options=self.template_options,
         )
 
 

@@ -1,9 +1,11 @@
 """The events of the answers to one request, counted as they come."""
 
+import json
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from inference.tools import ToolCallDelta, joined
 from inference.types import (
     Accepted,
     Event,
@@ -25,16 +27,40 @@ class ChoiceTally:
     finished: Finished | None = None
     tokens: int = 0
     texts: list[str] = field(default_factory=list)
+    thoughts: list[str] = field(default_factory=list)
+    calls: list[ToolCallDelta] = field(default_factory=list)
 
     def add(self, event: Event) -> None:
         match event:
-            case TokenChunk(text=text, tokens=tokens):
-                self.tokens += tokens
-                self.texts.append(text)
+            case TokenChunk():
+                self.tokens += event.tokens
+                self.texts.append(event.text)
+                if event.reasoning:
+                    self.thoughts.append(event.reasoning)
+                self.calls += event.tool_calls
             case Accepted():
                 self.accepted = event
             case Finished():
                 self.finished = event
+
+    @property
+    def is_plain(self) -> bool:
+        """Text and nothing else."""
+        return not (self.thoughts or self.calls)
+
+    def transcript(self) -> str:
+        """Thoughts and calls in tags, around the text."""
+        thoughts = "".join(self.thoughts)
+        calls = [
+            {"id": call.id, "name": call.name, "arguments": call.arguments}
+            for call in joined(self.calls)
+        ]
+        parts = [f"<think>{thoughts}</think>"] if thoughts else []
+        parts += ["".join(self.texts)] if any(self.texts) or not calls else []
+        parts += [
+            f"<tool_call>{json.dumps(call, ensure_ascii=False)}</tool_call>" for call in calls
+        ]
+        return "\n".join(parts)
 
     def usage(self, prompt_estimate: int) -> Usage:
         """What the backend says in the end; before that, what has arrived."""
@@ -71,6 +97,15 @@ class Tally:
         return "\n".join("".join(choice.texts) for choice in self._choices)
 
     @property
+    def transcript(self) -> str:
+        """The same with thoughts and calls."""
+        return "\n".join(choice.transcript() for choice in self._choices)
+
+    @property
+    def is_plain(self) -> bool:
+        return all(choice.is_plain for choice in self._choices)
+
+    @property
     def accepted(self) -> Accepted | None:
         """The first choice that a backend took."""
         return next((c.accepted for c in self._choices if c.accepted is not None), None)
@@ -103,6 +138,7 @@ class Tally:
             sum(used.completion_tokens for used in by_prompt),
             sum(used.cached_tokens for used in by_prompt),
             _least_trusted(by_prompt),
+            sum(used.reasoning_tokens for used in by_prompt),
         )
 
     def timings(self) -> Timings:
@@ -124,6 +160,7 @@ class Tally:
             sum(one.completion_tokens for one in used),
             min(one.cached_tokens for one in used),
             _least_trusted(used),
+            sum(one.reasoning_tokens for one in used),
         )
 
     def _since_start(self, moment: float | None) -> float | None:

@@ -150,7 +150,7 @@ def _write_body(outcome: Outcome) -> None:
     RequestBody.objects.create(
         request_id=request.request_id,
         prompt=[
-            {"role": message.role, "content": _storable(message.content)}
+            _whole(message)
             if is_full
             else {"role": message.role, "characters": len(message.content)}
             for message in messages
@@ -159,6 +159,24 @@ def _write_body(outcome: Outcome) -> None:
         created_at=outcome.started_at,
         expires_at=outcome.started_at + settings.LOG_RETENTION,
     )
+
+
+def _whole(message: Message) -> dict[str, object]:
+    whole: dict[str, object] = {"role": message.role, "content": _storable(message.content)}
+    if message.reasoning:
+        whole["reasoning"] = _storable(message.reasoning)
+    if message.tool_calls:
+        whole["tool_calls"] = [
+            {
+                "id": _storable(call.id),
+                "name": call.name,
+                "arguments": _storable(call.arguments),
+            }
+            for call in message.tool_calls
+        ]
+    if message.tool_call_id:
+        whole["tool_call_id"] = _storable(message.tool_call_id)
+    return whole
 
 
 def _model_name(outcome: Outcome) -> str:

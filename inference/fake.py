@@ -54,7 +54,8 @@ class FakeBackend:
     Vectors are those of `fake_vector`; each counts as a token where one stops or fails after some.
     `requests` holds every request that was started, `cancelled` the ids of those whose stream was
     closed or cancelled before its end, `running` how many are under way. `readiness` is what
-    `health` says and may be set. Prompt tokens are counted as words.
+    `health` says and may be set. Prompt tokens are counted as words. Once
+    `chunks` is set, every answer is those, thoughts and calls and all, whatever is asked.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class FakeBackend:
         self.running = 0
         self._closed = asyncio.Event()
         self._respond: Respond = respond or (lambda request: tokens)
+        self.chunks: Sequence[TokenChunk] = ()
         self._delay_s = delay_s
         self._sleep = sleep
         self._failure: _Failure | None = None
@@ -134,14 +136,15 @@ class FakeBackend:
         yield Accepted(self.id, "fake", prompt_tokens)
         if request.echo:
             yield TokenChunk(0, prompt_text(request), 0, _scored(request, prompt_text(request)))
-        texts, reason = self._answer(request)
-        for index, text in enumerate(texts):
+        chunks, reason = self._answer(request)
+        for index, chunk in enumerate(chunks):
             await self._pause(index)
             if self._delay_s:
                 await self._sleep(self._delay_s)
-            yield TokenChunk(index, text, 1, _scored(request, text))
-        await self._pause(len(texts))
-        yield Finished(reason, Usage(prompt_tokens, len(texts)))
+            yield chunk
+        await self._pause(len(chunks))
+        thought = sum(chunk.tokens for chunk in chunks if chunk.reasoning)
+        yield Finished(reason, Usage(prompt_tokens, len(chunks), reasoning_tokens=thought))
 
     async def _vectors(self, request: EmbeddingRequest) -> AsyncGenerator[EmbeddingEvent, None]:
         self._fail_if_due(None)
@@ -166,7 +169,15 @@ class FakeBackend:
         if self._failure is not None:
             self._failure.raise_if_due(tokens)
 
-    def _answer(self, request: GenerationRequest) -> tuple[list[str], FinishReason]:
+    def _answer(self, request: GenerationRequest) -> tuple[Sequence[TokenChunk], FinishReason]:
+        if self.chunks:
+            has_calls = any(chunk.tool_calls for chunk in self.chunks)
+            return self.chunks, FinishReason.TOOL_CALLS if has_calls else FinishReason.STOP
+        texts, reason = self._texts(request)
+        chunks = [TokenChunk(n, text, 1, _scored(request, text)) for n, text in enumerate(texts)]
+        return chunks, reason
+
+    def _texts(self, request: GenerationRequest) -> tuple[list[str], FinishReason]:
         limit = request.sampling.max_tokens
         said = list(islice(self._respond(request), None if limit is None else limit + 1))
         texts = said[:limit]

@@ -9,6 +9,8 @@ asked for, an `Embedding` for each input stands in place of the chunks. Failures
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 
+from inference.tools import ToolCall, ToolCallDelta, Tools
+
 
 class Task(StrEnum):
     """What a model is for."""
@@ -37,8 +39,17 @@ class UsageSource(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Message:
+    """`reasoning` and `tool_calls` are what an assistant thought and called before it was answered;
+    `tool_call_id` names the call that a message of the role `tool` answers."""
+
     role: str
     content: str
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
+
+
+TemplateOption = tuple[str, bool | int | float | str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +131,8 @@ class GenerationRequest:
     A `constraint` holds for the answer, not for an echoed prompt.
     Requests share cached prefixes, and get their fair part of the model, by `cache_salt`: those of
     one team have the same. Higher `priority` goes first.
+
+    The model may call `tools`. `template_options` are variables of the chat template, by name.
     """
 
     id: str
@@ -132,6 +145,8 @@ class GenerationRequest:
     echo: bool = False
     cache_salt: str = ""
     priority: int = 0
+    tools: Tools | None = None
+    template_options: tuple[TemplateOption, ...] = ()
 
     def __post_init__(self) -> None:
         given = (self.messages, self.prompt, self.prompt_ids)
@@ -163,12 +178,14 @@ Request = GenerationRequest | EmbeddingRequest
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Token counts; `cached_tokens` is the part of the prompt whose KV cache was reused."""
+    """Token counts; `cached_tokens` is the part of the prompt whose KV cache was reused,
+    `reasoning_tokens` the part of the completion that the model thought aloud in."""
 
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0
     source: UsageSource = UsageSource.EXACT
+    reasoning_tokens: int = 0
 
     @property
     def total_tokens(self) -> int:
@@ -224,7 +241,8 @@ class TokenChunk:
     Text can be empty while a multi-byte character or a possible stop string is held back; the
     tokens count all the same. An echoed prompt comes first, as chunks of 0 tokens. `logprobs`,
     where they are asked for, leave out a token that ended the answer. `choice` numbers the
-    answers to one request of a caller; a backend gives only one.
+    answers to one request of a caller; a backend gives only one. `reasoning` is text that the
+    model thought aloud, no part of the answer; `tool_calls` add to the calls of the answer.
     """
 
     index: int
@@ -232,6 +250,8 @@ class TokenChunk:
     tokens: int = 1
     logprobs: tuple[TokenLogprobs, ...] = ()
     choice: int = 0
+    reasoning: str = ""
+    tool_calls: tuple[ToolCallDelta, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ PART_KINDS = ("image_url", "input_audio", "file", "refusal")
 
 
 def _known_role(value: object) -> object:
-    if value in ("tool", "function"):
+    if value == "function":
         raise PydanticCustomError(
             "unsupported_parameter",
             "Messages of the role {role} are not supported",
@@ -43,7 +43,9 @@ def _text_of(part: object, at: str) -> str:
     return text
 
 
-Role = Annotated[Literal["system", "developer", "user", "assistant"], BeforeValidator(_known_role)]
+Role = Annotated[
+    Literal["system", "developer", "user", "assistant", "tool"], BeforeValidator(_known_role)
+]
 Content = Annotated[
     str,
     BeforeValidator(_as_text),

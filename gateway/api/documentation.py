@@ -60,10 +60,27 @@ class ChatUsage(Document):
     completion_tokens_details: CompletionTokensDetails
 
 
+class CalledFunction(Document):
+    name: str
+    arguments: str = Field(description="JSON as the model wrote it; check it before use.")
+
+
+class ToolCall(Document):
+    id: str
+    type: Literal["function"]
+    function: CalledFunction
+
+
 class AssistantMessage(Document):
     role: Literal["assistant"]
-    content: str
+    content: str | None = Field(description="Null where the answer is nothing but calls.")
     refusal: None
+    reasoning_content: str = Field(
+        default="", description="What the model thought first; only there if it did."
+    )
+    tool_calls: list[ToolCall] = Field(
+        default_factory=list, description="Functions to call; only there if there are any."
+    )
 
 
 class Likely(Document):
@@ -151,6 +168,10 @@ class Generated(Document):
     id: str = Field(description="The request's id, as in the x-request-id header.")
     model: str
     text: str
+    reasoning: str = Field(default="", description="What the model thought first, if it did.")
+    tool_calls: list[ToolCall] = Field(
+        default_factory=list, description="Functions to call; only there if there are any."
+    )
     logprobs: list[ChatTokenLogprobs] = Field(
         default_factory=list, description="Only there if asked for."
     )
@@ -321,7 +342,9 @@ CHAT_COMPLETIONS: dict[str, Any] = {
         "Point an OpenAI SDK at `/v1`. Parameters that would change the answer and are not "
         "supported are refused by name; unknown ones are ignored. With `response_format` or "
         "`structured_outputs` the whole answer keeps to a schema, an expression or a grammar, "
-        "unless `max_tokens` or `stop` cut it."
+        "unless `max_tokens` or `stop` cut it. What a model thinks before it answers comes as "
+        "`reasoning_content`, calls of `tools` as `tool_calls`; in a stream their arguments come "
+        "in parts. A model whose chat template has no tools refuses them."
     ),
     "tags": ["OpenAI"],
     **_generation(ChatCompletionBody, ChatCompletion, CHAT_ANSWER, CHAT_CHUNKS, ASKED),
@@ -342,7 +365,8 @@ GENERATE: dict[str, Any] = {
     "summary": "Generate text from messages or from a plain prompt",
     "description": (
         "`messages` go through the model's chat template, a `prompt` is used as it is. "
-        "The same over a WebSocket, many requests at once: `/ws/generate`."
+        "The same over a WebSocket, many requests at once: `/ws/generate`. Thoughts come as "
+        "`reasoning` and calls of `tools` as `tool_calls`, in streams piece by piece."
     ),
     "tags": ["LLM Server"],
     **_generation(GenerateBody, Generated, GENERATED, GENERATE_EVENTS, ASKED),

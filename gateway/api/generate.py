@@ -3,8 +3,9 @@
 from typing import Any
 
 from gateway.api.logprobs import token_logprobs
+from gateway.api.openai import tool_call_delta, tool_calls
 from gateway.api.streaming import data
-from gateway.completions import Completion
+from gateway.completions import Choice, Completion
 from gateway.exchange import Admitted, Completed
 from inference.types import TokenChunk, TokenLogprobs, Usage
 
@@ -14,6 +15,7 @@ def generated(completion: Completion) -> dict[str, Any]:
         "id": completion.admitted.request_id,
         "model": completion.admitted.model,
         "text": completion.text,
+        **_written_parts(completion.choices[0]),
         **_written_logprobs(completion.choices[0].logprobs),
         **ending(completion.completed),
     }
@@ -37,10 +39,26 @@ def usage(used: Usage) -> dict[str, Any]:
 
 
 def written_token(chunk: TokenChunk) -> dict[str, Any]:
-    """A piece of text, and its log probabilities if asked for; empty where there is neither."""
-    if not (chunk.text or chunk.logprobs):
+    """A piece of text, of thoughts or of calls, and its log probabilities if asked for; empty where
+    there is none of these."""
+    if not (chunk.text or chunk.logprobs or chunk.reasoning or chunk.tool_calls):
         return {}
-    return {"index": chunk.index, "text": chunk.text, **_written_logprobs(chunk.logprobs)}
+    written: dict[str, Any] = {"index": chunk.index, "text": chunk.text}
+    if chunk.reasoning:
+        written["reasoning"] = chunk.reasoning
+    if chunk.tool_calls:
+        written["tool_calls"] = [tool_call_delta(one) for one in chunk.tool_calls]
+    return written | _written_logprobs(chunk.logprobs)
+
+
+def _written_parts(choice: Choice) -> dict[str, Any]:
+    """What an answer has beside its text; left out where there is none."""
+    written: dict[str, Any] = {}
+    if choice.reasoning:
+        written["reasoning"] = choice.reasoning
+    if choice.tool_calls:
+        written["tool_calls"] = tool_calls(choice.tool_calls)
+    return written
 
 
 def _written_logprobs(logprobs: tuple[TokenLogprobs, ...]) -> dict[str, Any]:

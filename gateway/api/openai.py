@@ -6,6 +6,7 @@ from gateway.api.logprobs import chat_logprobs
 from gateway.api.streaming import data, encode
 from gateway.completions import Choice, Completion
 from gateway.exchange import Admitted, Completed
+from inference.tools import ToolCall, ToolCallDelta
 from inference.types import FinishReason, TokenChunk, Usage
 from models_registry.catalog import CatalogModel
 
@@ -33,9 +34,43 @@ def chat_completion(completion: Completion) -> dict[str, Any]:
 def _chat_choice(index: int, choice: Choice) -> dict[str, Any]:
     return {
         "index": index,
-        "message": {"role": "assistant", "content": choice.text, "refusal": None},
+        "message": _message(choice),
         "logprobs": chat_logprobs(choice.logprobs) if choice.logprobs else None,
         "finish_reason": finish_reason(choice.reason),
+    }
+
+
+def _message(choice: Choice) -> dict[str, Any]:
+    """Thoughts are `reasoning_content`, as DeepSeek has it and most clients read it."""
+    content = choice.text or None if choice.tool_calls else choice.text
+    message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
+    if choice.reasoning:
+        message["reasoning_content"] = choice.reasoning
+    if choice.tool_calls:
+        message["tool_calls"] = tool_calls(choice.tool_calls)
+    return message
+
+
+def tool_calls(calls: tuple[ToolCall, ...]) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": call.id,
+            "type": "function",
+            "function": {"name": call.name, "arguments": call.arguments},
+        }
+        for call in calls
+    ]
+
+
+def tool_call_delta(delta: ToolCallDelta) -> dict[str, Any]:
+    """The first of a call names it, the others have more of its arguments."""
+    if not delta.name:
+        return {"index": delta.index, "function": {"arguments": delta.arguments}}
+    return {
+        "index": delta.index,
+        "id": delta.id,
+        "type": "function",
+        "function": {"name": delta.name, "arguments": delta.arguments},
     }
 
 
@@ -52,7 +87,7 @@ def usage(used: Usage) -> dict[str, Any]:
         "total_tokens": used.total_tokens,
         "prompt_tokens_details": {"cached_tokens": used.cached_tokens, "audio_tokens": 0},
         "completion_tokens_details": {
-            "reasoning_tokens": 0,
+            "reasoning_tokens": used.reasoning_tokens,
             "audio_tokens": 0,
             "accepted_prediction_tokens": 0,
             "rejected_prediction_tokens": 0,
@@ -68,6 +103,17 @@ def model(entry: CatalogModel) -> dict[str, Any]:
         "owned_by": OWNER,
         "task": entry.task,
     }
+
+
+def _delta(chunk: TokenChunk) -> dict[str, Any]:
+    delta: dict[str, Any] = {}
+    if chunk.reasoning:
+        delta["reasoning_content"] = chunk.reasoning
+    if chunk.text or not (chunk.reasoning or chunk.tool_calls):
+        delta["content"] = chunk.text
+    if chunk.tool_calls:
+        delta["tool_calls"] = [tool_call_delta(one) for one in chunk.tool_calls]
+    return delta
 
 
 class ChatChunks:
@@ -96,9 +142,9 @@ class ChatChunks:
         return b"".join(self._chunk(choice, first) for choice in self._choices)
 
     def token(self, chunk: TokenChunk) -> bytes:
-        if chunk.logprobs:
-            logprobs = chat_logprobs(chunk.logprobs)
-            return self._chunk(chunk.choice, {"content": chunk.text}, logprobs=logprobs)
+        if chunk.logprobs or chunk.reasoning or chunk.tool_calls:
+            logprobs = chat_logprobs(chunk.logprobs) if chunk.logprobs else None
+            return self._chunk(chunk.choice, _delta(chunk), logprobs=logprobs)
         if not chunk.text:
             return b""
         before, after = self._templates[chunk.choice]

@@ -21,9 +21,11 @@ from gateway.api.content import Content, Role
 from gateway.api.json_body import Form, parse_object, show, validate
 from gateway.api.sampling_body import MAX_CHOICES, Body, Logprobs, SamplingBody
 from gateway.api.structured_body import ConstrainedBody
+from gateway.api.tools_body import MAX_CALL_ID, MAX_CALLS, ToolCallBody, ToolsBody
 from gateway.errors import BadRequest
 from gateway.exchange import CacheControl, CompletionRequest, Prompt
-from inference.types import Message
+from inference.tools import Tools
+from inference.types import Message, TemplateOption
 
 MAX_MESSAGES = 4096
 MAX_MODEL_LENGTH = 256
@@ -92,20 +94,48 @@ ModelName = Annotated[
 class ChatMessage(Body):
     role: Role
     content: Content
+    reasoning_content: Annotated[
+        str | None, Field(description="What an assistant thought before it answered.")
+    ] = None
+    tool_calls: Annotated[list[ToolCallBody] | None, Field(max_length=MAX_CALLS)] = None
+    tool_call_id: Annotated[
+        str | None, Field(max_length=MAX_CALL_ID, description="The call that a tool answers.")
+    ] = None
 
     @model_validator(mode="before")
     @classmethod
-    def _refuse_tool_calls(cls, message: Any) -> Any:
-        if isinstance(message, dict):
-            for name in ("tool_calls", "function_call", "audio"):
-                if message.get(name):
-                    raise PydanticCustomError(
-                        "unsupported_parameter", "It is not supported", {"at": f".{name}"}
-                    )
+    def _parts(cls, message: Any) -> Any:
+        if not isinstance(message, dict):
+            return message
+        for name in ("function_call", "audio"):
+            if message.get(name):
+                raise PydanticCustomError(
+                    "unsupported_parameter", "It is not supported", {"at": f".{name}"}
+                )
+        if message.get("tool_calls") and "content" not in message:
+            return {**message, "content": None}
         return message
 
+    @model_validator(mode="after")
+    def _roles(self) -> Self:
+        if self.role == "tool" and not self.tool_call_id:
+            raise PydanticCustomError(
+                "missing_input", "It names the call that was answered", {"at": ".tool_call_id"}
+            )
+        if self.tool_calls and self.role != "assistant":
+            raise PydanticCustomError(
+                "wrong_role", "Only an assistant calls functions", {"at": ".tool_calls"}
+            )
+        return self
+
     def to_message(self) -> Message:
-        return Message("system" if self.role == "developer" else self.role, self.content)
+        return Message(
+            "system" if self.role == "developer" else self.role,
+            self.content,
+            reasoning=self.reasoning_content or "",
+            tool_calls=tuple(call.to_call() for call in self.tool_calls or ()),
+            tool_call_id=self.tool_call_id or "" if self.role == "tool" else "",
+        )
 
 
 class CacheBody(Body):
@@ -141,16 +171,19 @@ class Generation(SamplingBody, ConstrainedBody, ABC):
         self, *, request_id: str, endpoint: str, by_header: CacheControl
     ) -> CompletionRequest:
         """The request for the workflow, under the id that the caller sees."""
+        chat = self.chat()
         return CompletionRequest(
             request_id=request_id,
             endpoint=endpoint,
             model=self.model,
-            messages=self.chat(),
+            messages=chat,
             prompts=self.prompts(),
             n=self.answers(),
             echo=self.wants_echo(),
             sampling=self.sampling(),
             constraint=self.constraint(),
+            tools=self.offered(),
+            template_options=self.template_options() if chat is not None else (),
             cache=self.cache_control(by_header),
             is_stream=bool(self.stream),
         )
@@ -169,13 +202,19 @@ class Generation(SamplingBody, ConstrainedBody, ABC):
     def wants_echo(self) -> bool:
         return False
 
+    def offered(self) -> Tools | None:
+        return None
+
+    def template_options(self) -> tuple[TemplateOption, ...]:
+        return ()
+
 
 Messages = Annotated[
     list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)
 ]
 
 
-class ChatCompletionBody(Generation):
+class ChatCompletionBody(ToolsBody, Generation):
     """The body of /v1/chat/completions."""
 
     messages: Messages
@@ -221,7 +260,7 @@ class ChatCompletionBody(Generation):
         return tuple(message.to_message() for message in self.messages)
 
 
-class GenerateBody(Generation):
+class GenerateBody(ToolsBody, Generation):
     """The body of /v1/generate: `messages` in a chat, or a `prompt` that is used as it is."""
 
     prompt: Annotated[str | None, Field(min_length=1)] = None
@@ -239,6 +278,10 @@ class GenerateBody(Generation):
         if self.prompt is not None and self.messages is not None:
             raise PydanticCustomError(
                 "two_inputs", "Send either 'messages' or a 'prompt', not both", {"at": "prompt"}
+            )
+        if self.prompt is not None and self.tools:
+            raise PydanticCustomError(
+                "no_messages", "Tools need 'messages' in place of a 'prompt'", {"at": "tools"}
             )
         return self
 

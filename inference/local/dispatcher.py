@@ -13,6 +13,7 @@ from inference.errors import BackendUnavailable, InferenceError, Overloaded
 from inference.local.protocol import Message, Step
 from inference.local.runner_spec import EngineInfo, EngineStats, StepUnderWay
 from inference.local.tracebacks import frames_of
+from inference.tools import ToolChoice
 from inference.types import Event, Finished, GenerationRequest, Request
 
 logger = logging.getLogger(__name__)
@@ -120,8 +121,7 @@ class Dispatcher:
         self.accepted += 1
         self.arrival.set()
         loop = asyncio.get_running_loop()
-        compiles = isinstance(request, GenerationRequest) and request.constraint is not None
-        pool = self._compile_pool if compiles else self._pool
+        pool = self._compile_pool if _is_compiled(request) else self._pool
         submission = loop.run_in_executor(pool, self._submit, work, replace(request, id=engine_id))
         submission.add_done_callback(partial(self._after_submit, work))
 
@@ -202,6 +202,14 @@ class Dispatcher:
 
     def _of(self, client: Client) -> list[_Work]:
         return [work for work in self._work.values() if work.client is client]
+
+
+def _is_compiled(request: Request) -> bool:
+    """Whether its answer is constrained, be it to a call."""
+    if not isinstance(request, GenerationRequest):
+        return False
+    must_call = request.tools is not None and request.tools.choice is ToolChoice.REQUIRED
+    return request.constraint is not None or must_call
 
 
 def _report(engine_id: str, error: BaseException) -> InferenceError:

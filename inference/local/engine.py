@@ -27,7 +27,13 @@ from inference.local.runner_spec import EngineStats, RunnerSpec, StepUnderWay
 from inference.local.scheduler import Scheduler, Step
 from inference.local.sequence import Sequence
 from inference.local.vocabulary import Score
-from inference.types import FinishReason, GenerationEvent, GenerationRequest, Request
+from inference.types import (
+    FinishReason,
+    GenerationEvent,
+    GenerationRequest,
+    Request,
+    SamplingParams,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -131,27 +137,37 @@ class Engine:
         sampling = request.sampling.with_defaults(loaded.defaults)
         sampling_rules.check(sampling, loaded.vocabulary.size)
         prompt_ids = self._encode(request)
-        room = self.info.context - len(prompt_ids)
-        if room < (sampling.max_tokens or 1):
-            raise PromptTooLong(
-                prompt_tokens=len(prompt_ids),
-                context=self.info.context,
-                max_tokens=sampling.max_tokens or 0,
-                param="prompt" if request.messages is None else "messages",
-            )
+        room = self._room(request, sampling, len(prompt_ids))
+        parser = loaded.prompts.parser(request, prompt_ids)
+        constraint = loaded.prompts.constraint(request, parser)
         ends = frozenset(sampling.stop_token_ids)
-        if request.constraint is not None or not sampling.ignore_eos:
+        if constraint is not None or not sampling.ignore_eos:
             ends |= loaded.eos_ids
         max_tokens = sampling.max_tokens or room
         sequence = Sequence(request.id, prompt_ids, sampling, max_tokens, ends=ends)
         sequence.cache_salt, sequence.priority = request.cache_salt, request.priority
-        if request.constraint is not None:
-            sequence.matcher = loaded.grammars.matcher_for(request.constraint)
+        if constraint is not None:
+            sequence.matcher = loaded.grammars.matcher_for(constraint)
         if request.echo and sampling.logprobs is not None:
             sequence.told = 0
         echo = loaded.prompts.text_of(request) if request.echo else None
-        detokenizer = Detokenizer(loaded.prompts.decode, prompt_ids, sampling.stop)
-        return Generation(sequence, detokenizer, loaded.vocabulary, echo=echo)
+        decode = loaded.prompts.decode if parser is None else loaded.prompts.decode_marked
+        detokenizer = Detokenizer(decode, prompt_ids, sampling.stop)
+        return Generation(sequence, detokenizer, loaded.vocabulary, echo=echo, parser=parser)
+
+    def _room(
+        self, request: GenerationRequest, sampling: SamplingParams, prompt_tokens: int
+    ) -> int:
+        """For how many tokens of output; raises PromptTooLong where that is not enough."""
+        room = self.info.context - prompt_tokens
+        if room < (sampling.max_tokens or 1):
+            raise PromptTooLong(
+                prompt_tokens=prompt_tokens,
+                context=self.info.context,
+                max_tokens=sampling.max_tokens or 0,
+                param="prompt" if request.messages is None else "messages",
+            )
+        return room
 
     def _encode(self, request: GenerationRequest) -> list[int]:
         if request.prompt_ids is not None:

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from inference.errors import InferenceError
 from inference.local.runner_spec import EngineInfo, EngineStats
 from inference.local.wire_errors import pack_error, unpack_error
+from inference.tools import ToolCallDelta
 from inference.types import (
     Accepted,
     Embedding,
@@ -101,6 +102,7 @@ _FINISHED = TypeAdapter(Finished)
 _SCORED: TypeAdapter[list[tuple[str, bytes | None, float | None]]] = TypeAdapter(
     list[tuple[str, bytes | None, float | None]]
 )
+_DELTAS = TypeAdapter(list[ToolCallDelta])
 _LENGTH = struct.Struct(">I")
 
 
@@ -178,9 +180,8 @@ def _unpack(op: Op, parts: tuple[object, ...]) -> Message:
 
 def _pack_event(number: int, event: Event | InferenceError) -> tuple[object, ...]:
     match event:
-        case TokenChunk(index, text, tokens, logprobs):
-            told = [_pack_logprobs(one) for one in logprobs]
-            return number, _Kind.TOKEN, index, text, tokens, *([told] if told else ())
+        case TokenChunk(index, text, tokens):
+            return number, _Kind.TOKEN, index, text, tokens, *_pack_extras(event)
         case Embedding(index, vector):
             return number, _Kind.EMBEDDING, index, vector
         case Accepted():
@@ -202,9 +203,14 @@ def _unpack_event(packed: object) -> tuple[int, Event | InferenceError]:
             str() as text,
             int() as tokens,
             tuple() as told,
+            str() as reasoning,
+            calls,
         ):
             logprobs = tuple(_unpack_logprobs(one) for one in told)
-            return number, TokenChunk(index, text, tokens, logprobs)
+            deltas = tuple(_DELTAS.validate_python(calls))
+            return number, TokenChunk(
+                index, text, tokens, logprobs, reasoning=reasoning, tool_calls=deltas
+            )
         case (int() as number, _Kind.EMBEDDING, int() as index, bytes() as vector):
             return number, Embedding(index, vector)
         case (int() as number, _Kind.ACCEPTED, accepted):
@@ -214,6 +220,14 @@ def _unpack_event(packed: object) -> tuple[int, Event | InferenceError]:
         case (int() as number, _Kind.ERROR, error):
             return number, unpack_error(error)
     raise ValueError("not an event")
+
+
+def _pack_extras(chunk: TokenChunk) -> tuple[object, ...]:
+    """What hardly any token has, so that nearly all go without."""
+    if not (chunk.logprobs or chunk.reasoning or chunk.tool_calls):
+        return ()
+    told = [_pack_logprobs(one) for one in chunk.logprobs]
+    return told, chunk.reasoning, _DELTAS.dump_python(list(chunk.tool_calls))
 
 
 def _pack_logprobs(logprobs: TokenLogprobs) -> list[tuple[object, ...]]:

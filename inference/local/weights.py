@@ -82,7 +82,7 @@ def load(
     logging.getLogger("transformers").setLevel(logging.ERROR)
     on_progress(0.5, "reading the tokenizer")
     config, tokenizer = _config_and_tokenizer(folder)
-    prompts = PromptEncoder(tokenizer)
+    prompts = PromptEncoder(tokenizer, config.model_type)
     context = _context(spec, config)
     on_progress(0.6, f"loading weights on {choice.device}")
     with memory.given_back():

@@ -3,7 +3,15 @@
 import json
 from typing import Final
 
-from inference.types import Constraint, ConstraintKind, GenerationRequest, SamplingParams
+from inference.tools import Function, ToolChoice, Tools
+from inference.types import (
+    Constraint,
+    ConstraintKind,
+    GenerationRequest,
+    Message,
+    SamplingParams,
+    TemplateOption,
+)
 
 # Not sent unless the caller said them: the host has defaults of its own.
 _FIELDS: Final = (
@@ -29,14 +37,63 @@ def body_of(request: GenerationRequest, model: str, *, stream: bool) -> dict[str
     if stream:
         body["stream_options"] = {"include_usage": True}
     if request.messages is not None:
-        body["messages"] = [{"role": m.role, "content": m.content} for m in request.messages]
+        body["messages"] = [_message(message) for message in request.messages]
     else:
         body["prompt"] = request.prompt if request.prompt_ids is None else request.prompt_ids
     if request.echo:
         body["echo"] = True
     if request.constraint is not None:
         body |= _constraint(request.constraint)
-    return body | _sampling(request.sampling) | _logprobs(request)
+    body |= _sampling(request.sampling) | _logprobs(request)
+    return body | _tools(request.tools) | _options(request.template_options)
+
+
+def _message(message: Message) -> dict[str, object]:
+    # A call without words has no content in the OpenAI API, and some hosts insist on it.
+    content = message.content or None if message.tool_calls else message.content
+    body: dict[str, object] = {"role": message.role, "content": content}
+    if message.reasoning:
+        body["reasoning_content"] = message.reasoning
+    if message.tool_calls:
+        body["tool_calls"] = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": call.arguments},
+            }
+            for call in message.tool_calls
+        ]
+    if message.tool_call_id:
+        body["tool_call_id"] = message.tool_call_id
+    return body
+
+
+def _tools(tools: Tools | None) -> dict[str, object]:
+    if tools is None:
+        return {}
+    body: dict[str, object] = {"tools": [_tool(function) for function in tools.functions]}
+    if tools.named:
+        body["tool_choice"] = {"type": "function", "function": {"name": tools.named}}
+    elif tools.choice is not ToolChoice.AUTO:
+        body["tool_choice"] = str(tools.choice)
+    if tools.parallel is not None:
+        body["parallel_tool_calls"] = tools.parallel
+    return body
+
+
+def _tool(function: Function) -> dict[str, object]:
+    written = function.written()
+    if function.strict is not None and isinstance(said := written["function"], dict):
+        said["strict"] = function.strict
+    return written
+
+
+def _options(options: tuple[TemplateOption, ...]) -> dict[str, object]:
+    """The one option that the OpenAI API has, and the others as vLLM and SGLang take them."""
+    given = dict(options)
+    effort = given.pop("reasoning_effort", None)
+    body: dict[str, object] = {} if effort is None else {"reasoning_effort": effort}
+    return body | ({"chat_template_kwargs": given} if given else {})
 
 
 def _constraint(wanted: Constraint) -> dict[str, object]:

@@ -14,6 +14,7 @@ from inference.errors import UpstreamError, UpstreamInvalidResponse
 from inference.remote.events import ServerEvent
 from inference.remote.failures import Fault, failure, read_fault
 from inference.remote.logprobs import read_logprobs
+from inference.remote.tool_calls import UpstreamCall, read_calls
 from inference.types import FinishReason, TokenLogprobs, Usage, UsageSource
 
 DONE: Final = b"[DONE]"
@@ -30,13 +31,15 @@ _FINISH_REASONS: Final = {reason.value: reason for reason in FinishReason} | {
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """What one chunk adds. `has_token` is true also for reasoning that is not part of the text."""
+    """What one chunk adds; `has_token` if that is anything of the answer."""
 
     text: str = ""
     has_token: bool = False
     reason: FinishReason | None = None
     usage: Usage | None = None
     logprobs: tuple[TokenLogprobs, ...] = ()
+    reasoning: str = ""
+    calls: tuple[UpstreamCall, ...] = ()
 
 
 def read_event(event: ServerEvent, backend: str) -> Delta:
@@ -89,18 +92,22 @@ def _read_payload(payload: Mapping[str, object], backend: str) -> Delta:
         raise UpstreamInvalidResponse(f"Backend {backend!r} sent choices that are no list.")
     # Only one choice is ever asked for.
     choice: Mapping[str, object] = next((c for c in choices if not c.get("index")), {})
-    text, has_reasoning = _read_text(choice, backend)
     reason = _read_reason(choice.get("finish_reason"), backend)
     logprobs = read_logprobs(choice.get("logprobs"))
-    return Delta(text, bool(text or logprobs) or has_reasoning, reason, usage, logprobs)
-
-
-def _read_text(choice: Mapping[str, object], backend: str) -> tuple[str, bool]:
     part = choice.get("delta") or choice.get("message")
     if not isinstance(part, dict):
-        return _plain_text(choice.get("text"), backend), False
+        text = _plain_text(choice.get("text"), backend)
+        return Delta(text, bool(text or logprobs), reason, usage, logprobs)
+    text, thought = _plain_text(part.get("content"), backend), _read_reasoning(part)
+    calls = read_calls(part, backend)
+    has_token = bool(text or logprobs or thought or calls)
+    return Delta(text, has_token, reason, usage, logprobs, thought, calls)
+
+
+def _read_reasoning(part: Mapping[str, object]) -> str:
+    """vLLM and OpenRouter say `reasoning`, DeepSeek and most others `reasoning_content`."""
     reasoning = part.get("reasoning_content") or part.get("reasoning")
-    return _plain_text(part.get("content"), backend), bool(reasoning)
+    return reasoning if isinstance(reasoning, str) else ""
 
 
 def _plain_text(content: object, backend: str) -> str:
@@ -135,7 +142,15 @@ def _read_usage(value: object) -> Usage | None:
         return None
     details = value.get("prompt_tokens_details")
     cached = _tokens(details.get("cached_tokens")) if isinstance(details, dict) else None
-    return Usage(prompt, completion, min(cached or 0, prompt), UsageSource.REPORTED)
+    details = value.get("completion_tokens_details")
+    thought = _tokens(details.get("reasoning_tokens")) if isinstance(details, dict) else None
+    return Usage(
+        prompt,
+        completion,
+        min(cached or 0, prompt),
+        UsageSource.REPORTED,
+        min(thought or 0, completion),
+    )
 
 
 def _tokens(value: object) -> int | None:

@@ -17,6 +17,8 @@ from gateway.consumers import may_come_from
 from gateway.routing import websocket_urlpatterns
 from inference.errors import RunnerDied
 from inference.fake import FakeBackend
+from inference.tools import ToolCallDelta
+from inference.types import TokenChunk
 from tests.gateway.api.serving import QUESTION, backend, key, process, tokens
 from tests.gateway.served import until
 from tests.personas import Persona
@@ -83,6 +85,20 @@ async def test_a_bad_constraint_is_named(socket: Socket):
     await socket.say(**GENERATE, response_format={"type": "xml"})
     refusal = await socket.hear()
     assert (refusal["id"], refusal["error"]["param"]) == ("a", "response_format.type")
+
+
+async def test_calls_and_thoughts_are_told(socket: Socket, backend: FakeBackend):
+    call = ToolCallDelta(0, "x1", "f", "{}")
+    backend.chunks = [TokenChunk(0, "", reasoning="Hm"), TokenChunk(1, "", tool_calls=(call,))]
+    tool = {"type": "function", "function": {"name": "f"}}
+    await socket.say(**GENERATE, tools=[tool])
+    thought, called, done = await socket.hear_all("a")
+    assert thought["reasoning"] == "Hm"
+    function = {"name": "f", "arguments": "{}"}
+    assert called["tool_calls"] == [
+        {"index": 0, "id": "x1", "type": "function", "function": function}
+    ]
+    assert done["finish_reason"] == "tool_calls"
 
 
 async def test_it_takes_the_key_from_the_first_message(key: str):
@@ -235,7 +251,7 @@ async def test_a_failure_half_way_is_told(socket: Socket, backend: FakeBackend):
         ({**GENERATE, "id": 3}, "invalid_value", "id"),
         ({"type": "generate", **QUESTION}, "missing_required_parameter", "id"),
         ({**GENERATE, "temperature": "hot"}, "invalid_value", "temperature"),
-        ({**GENERATE, "tools": [1]}, "unsupported_parameter", "tools"),
+        ({**GENERATE, "tools": [1]}, "invalid_value", "tools[0]"),
         ({**GENERATE, "model": "nobody"}, "model_not_found", "model"),
     ],
     ids=str,

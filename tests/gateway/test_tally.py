@@ -1,4 +1,5 @@
 from gateway.tally import Tally
+from inference.tools import ToolCallDelta
 from inference.types import Accepted, Finished, FinishReason, TokenChunk, Usage, UsageSource
 
 STOP, LENGTH = FinishReason.STOP, FinishReason.LENGTH
@@ -34,3 +35,23 @@ def test_what_no_backend_took_costs_nothing():
     tally = Tally(prompt_estimate=8, prompts=2)
     tally.add(Accepted("b", "cpu", 3), 0)
     assert tally.usage() == Usage(3, 0)
+
+
+def test_the_transcript_has_thoughts_and_calls():
+    tally = Tally(prompt_estimate=1)
+    tally.add(TokenChunk(0, "", reasoning="Hm"))
+    tally.add(TokenChunk(1, "Wait."))
+    tally.add(TokenChunk(2, "", tool_calls=(ToolCallDelta(0, "x", "f", '{"a"'),)))
+    tally.add(TokenChunk(3, "", tool_calls=(ToolCallDelta(0, arguments=":1}"),)))
+    assert tally.transcript == (
+        '<think>Hm</think>\nWait.\n<tool_call>{"id": "x", "name": "f", '
+        '"arguments": "{\\"a\\":1}"}</tool_call>'
+    )
+    assert not tally.is_plain
+
+
+def test_the_transcript_of_plain_text_is_the_text():
+    tally = Tally(prompt_estimate=1)
+    tally.add(TokenChunk(0, "Hello"))
+    assert tally.transcript == tally.text == "Hello"
+    assert tally.is_plain

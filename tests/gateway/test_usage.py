@@ -18,6 +18,7 @@ from gateway.models import (
     UsageRecord,
     UsageRollup,
 )
+from inference.tools import ToolCall
 from inference.types import Message, Usage
 from tests.gateway.outcomes import REQUEST, make_outcome
 from tests.personas import Persona
@@ -145,6 +146,23 @@ async def test_it_records_text_that_no_database_takes(alice: Persona) -> None:
     )
     assert (await UsageRecord.objects.aget()).model.startswith("a\ufffdb?c")
     assert (await RequestBody.objects.aget()).response == "a\ufffdb?c"
+
+
+async def test_it_keeps_calls_for_the_policy_full(alice: Persona) -> None:
+    called = Message("assistant", "", reasoning=NASTY, tool_calls=(ToolCall(NASTY, "f", NASTY),))
+    answered = Message("tool", "42", tool_call_id="x")
+    request = CompletionRequest("req_1", "/v1/generate", "demo", (called, answered))
+    await record(with_policy(alice, "full"), request=request)
+    kept = "a\ufffdb?c"
+    assert (await RequestBody.objects.aget()).prompt == [
+        {
+            "role": "assistant",
+            "content": "",
+            "reasoning": kept,
+            "tool_calls": [{"id": kept, "name": "f", "arguments": kept}],
+        },
+        {"role": "tool", "content": "42", "tool_call_id": "x"},
+    ]
 
 
 async def test_no_database_is_said_as_such(alice: Persona, no_database: None) -> None:

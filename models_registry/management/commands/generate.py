@@ -85,11 +85,18 @@ class Command(BaseCommand):
             async with aclosing(models.generate(request)) as events:
                 async for event in events:
                     if isinstance(event, TokenChunk):
-                        self.stdout.write(event.text, ending="")
-                        self.stdout.flush()
+                        self._show(event)
                     elif isinstance(event, Finished):
                         return event
         raise CommandError("The answer ended early. Try again.")
+
+    def _show(self, chunk: TokenChunk) -> None:
+        """What a model thinks goes to stderr, so that a pipe gets the answer alone."""
+        if chunk.reasoning:
+            self.stderr.write(chunk.reasoning, style_func=str, ending="")
+            self.stderr.flush()
+        self.stdout.write(chunk.text, ending="")
+        self.stdout.flush()
 
 
 async def _interruptible(answer: Coroutine[Any, Any, Finished]) -> Finished:

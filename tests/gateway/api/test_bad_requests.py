@@ -17,6 +17,21 @@ CHAT = "/v1/chat/completions"
 USER = {"role": "user", "content": "hi"}
 IMAGE = {"type": "image_url", "image_url": {"url": "data:,"}}
 
+CALL = {"id": "x", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+
+
+def function(**changes: Any) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": "f", **changes}}
+
+
+def large(number: int) -> dict[str, Any]:
+    return function(name=f"f{number}", parameters={"type": "object", "title": "a" * 60_000})
+
+
+def named(name: str) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name}}
+
+
 INVALID, MISSING = "invalid_value", "missing_required_parameter"
 UNSUPPORTED = "unsupported_parameter"
 
@@ -50,7 +65,8 @@ BAD_FIELDS = [
     ({"messages": [{"content": "hi"}]}, MISSING, "messages[0].role"),
     ({"messages": [{"role": "user"}]}, MISSING, "messages[0].content"),
     ({"messages": [USER, {**USER, "role": "boss"}]}, INVALID, "messages[1].role"),
-    ({"messages": [{**USER, "role": "tool"}]}, UNSUPPORTED, "messages[0].role"),
+    ({"messages": [{**USER, "role": "function"}]}, UNSUPPORTED, "messages[0].role"),
+    ({"messages": [{**USER, "role": "tool"}]}, MISSING, "messages[0].tool_call_id"),
     ({"messages": [{**USER, "content": None}]}, INVALID, "messages[0].content"),
     ({"messages": [{**USER, "content": 3}]}, INVALID, "messages[0].content"),
     ({"messages": [{**USER, "content": ["hi"]}]}, INVALID, "messages[0].content[0]"),
@@ -60,7 +76,9 @@ BAD_FIELDS = [
         INVALID,
         "messages[0].content[0].text",
     ),
-    ({"messages": [{**USER, "tool_calls": [1]}]}, UNSUPPORTED, "messages[0].tool_calls"),
+    ({"messages": [{**USER, "tool_calls": [1]}]}, INVALID, "messages[0].tool_calls[0]"),
+    ({"messages": [{**USER, "tool_calls": [CALL]}]}, INVALID, "messages[0].tool_calls"),
+    ({"messages": [{**USER, "function_call": {}, "audio": 1}]}, UNSUPPORTED, "messages[0].audio"),
     ({"n": 0}, INVALID, "n"),
     ({"n": 129}, INVALID, "n"),
     ({"n": True}, INVALID, "n"),
@@ -78,9 +96,40 @@ BAD_FIELDS = [
     ({"stop_token_ids": [1] * 65}, INVALID, "stop_token_ids"),
     ({"stop_token_ids": [-1]}, INVALID, "stop_token_ids[0]"),
     ({"stop_token_ids": ["a"]}, INVALID, "stop_token_ids[0]"),
-    ({"tools": [{}]}, UNSUPPORTED, "tools"),
-    ({"tool_choice": "required"}, UNSUPPORTED, "tool_choice"),
     ({"guided_json": {}}, UNSUPPORTED, "guided_json"),
+    ({"tools": [{}]}, MISSING, "tools[0].type"),
+    ({"tools": [{"type": "web", "function": {"name": "f"}}]}, INVALID, "tools[0].type"),
+    ({"tools": [function(name="a b")]}, INVALID, "tools[0].function.name"),
+    ({"tools": [function(name="a" * 65)]}, INVALID, "tools[0].function.name"),
+    ({"tools": [function(), function()]}, INVALID, "tools[1].function.name"),
+    ({"tools": [function()] * 129}, INVALID, "tools"),
+    ({"tools": [function(parameters=[])]}, INVALID, "tools[0].function.parameters"),
+    (
+        {"tools": [function(parameters={"type": "array"})]},
+        INVALID,
+        "tools[0].function.parameters.type",
+    ),
+    (
+        {"tools": [function(parameters={"type": "object", "properties": []})]},
+        INVALID,
+        "tools[0].function.parameters.properties",
+    ),
+    (
+        {"tools": [function(parameters={"type": "object", "title": "a" * 70_000})]},
+        INVALID,
+        "tools[0].function.parameters",
+    ),
+    ({"tools": [large(n) for n in range(10)]}, INVALID, "tools"),
+    ({"tools": [function()], "tool_choice": "any"}, INVALID, "tool_choice"),
+    ({"tools": [function()], "tool_choice": {}}, INVALID, "tool_choice.type"),
+    ({"tools": [function()], "tool_choice": named("g")}, INVALID, "tool_choice.function.name"),
+    ({"tool_choice": "required"}, INVALID, "tool_choice"),
+    ({"tool_choice": named("f")}, INVALID, "tool_choice"),
+    ({"parallel_tool_calls": 1}, INVALID, "parallel_tool_calls"),
+    ({"reasoning_effort": "most"}, INVALID, "reasoning_effort"),
+    ({"chat_template_kwargs": {"a b": 1}}, INVALID, "chat_template_kwargs"),
+    ({"chat_template_kwargs": {"a": []}}, INVALID, "chat_template_kwargs.a"),
+    ({"chat_template_kwargs": {"a": 2**64 - 1}}, INVALID, "chat_template_kwargs.a"),
     ({"logit_bias": {"1": 101}}, INVALID, "logit_bias.1"),
     ({"logit_bias": {"1": "much"}}, INVALID, "logit_bias.1"),
     ({"logit_bias": {"word": 1}}, INVALID, "logit_bias"),

@@ -3,6 +3,7 @@ import json
 import pytest
 
 from inference.remote.body import body_of
+from inference.tools import Function, ToolCall, ToolChoice, Tools
 from inference.types import (
     Constraint,
     ConstraintKind,
@@ -107,3 +108,56 @@ def test_a_schema_is_sent_as_the_caller_gave_it():
 def test_a_schema_without_a_name_gets_one():
     body = sent(prompt="a", constraint=Constraint(ConstraintKind.JSON_SCHEMA, "{}"))
     assert body["response_format"]["json_schema"] == {"name": "answer", "schema": {}}
+
+
+def test_tools_are_sent_as_the_api_has_them():
+    tools = Tools((Function("f", "Does f.", '{"type":"object"}', strict=True),))
+    assert sent(messages=CHAT, tools=tools) == sent() | {
+        "tools": [
+            {
+                "type": "function",
+                "function": {
+                    "name": "f",
+                    "description": "Does f.",
+                    "parameters": {"type": "object"},
+                    "strict": True,
+                },
+            }
+        ]
+    }
+
+
+@pytest.mark.parametrize("choice", [ToolChoice.NONE, ToolChoice.REQUIRED])
+def test_a_choice_of_tools_is_sent(choice: ToolChoice):
+    assert sent(messages=CHAT, tools=Tools((Function("f"),), choice))["tool_choice"] == choice
+
+
+def test_the_function_that_must_be_called_is_named():
+    tools = Tools((Function("f"),), ToolChoice.REQUIRED, named="f", parallel=False)
+    body = sent(messages=CHAT, tools=tools)
+    assert body["tool_choice"] == {"type": "function", "function": {"name": "f"}}
+    assert body["parallel_tool_calls"] is False
+
+
+def test_calls_and_their_answers_are_sent():
+    called = Message("assistant", "", reasoning="Hm", tool_calls=(ToolCall("x", "f", "{}"),))
+    answered = Message("tool", "42", tool_call_id="x")
+    assert sent(messages=(called, answered))["messages"] == [
+        {
+            "role": "assistant",
+            "content": None,
+            "reasoning_content": "Hm",
+            "tool_calls": [
+                {"id": "x", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+            ],
+        },
+        {"role": "tool", "content": "42", "tool_call_id": "x"},
+    ]
+
+
+def test_options_of_the_chat_template_are_sent():
+    options = (("enable_thinking", False), ("reasoning_effort", "low"))
+    assert sent(messages=CHAT, template_options=options) == sent() | {
+        "reasoning_effort": "low",
+        "chat_template_kwargs": {"enable_thinking": False},
+    }

@@ -33,8 +33,11 @@ def choice(**fields: object) -> dict[str, object]:
         (choice(delta={"role": "assistant"}), Delta()),
         (choice(delta={"role": "assistant", "content": ""}), Delta()),
         (choice(delta={"content": None}), Delta()),
-        (choice(delta={"reasoning_content": "hm", "content": None}), Delta("", has_token=True)),
-        (choice(delta={"reasoning": "hm"}), Delta("", has_token=True)),
+        (
+            choice(delta={"reasoning_content": "hm", "content": None}),
+            Delta("", has_token=True, reasoning="hm"),
+        ),
+        (choice(delta={"reasoning": "hm"}), Delta("", has_token=True, reasoning="hm")),
         (choice(delta={"content": [{"type": "text", "text": "a"}]}), Delta("a", has_token=True)),
         (choice(delta={}, finish_reason=""), Delta()),
         ({"choices": []}, Delta()),
