@@ -1,24 +1,16 @@
 """An answer taken apart as it comes: what is thought, what is said, and which calls are made."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from transformers.utils.chat_parsing.response_templates import ResponseTemplate
 
 from inference.local.call_reader import CALLS, CallFormat, CallReader, Read
+from inference.local.parsed import Parsed
 from inference.local.regions import MAX_HELD_CHARACTERS, Piece, PieceKind, Regions
 from inference.tools import Function, ToolCallDelta
 
 REASONING = frozenset({"reasoning_content", "reasoning", "thinking"})
 """What response templates call the field of thoughts."""
-
-
-@dataclass(frozen=True, slots=True)
-class Parsed:
-    """What some text adds to an answer."""
-
-    content: str = ""
-    reasoning: str = ""
-    calls: tuple[ToolCallDelta, ...] = ()
 
 
 class AnswerParser:

@@ -21,9 +21,10 @@ from inference.local.checkpoint import BLOCK_ROWS, Checkpoint
 from inference.local.decoder import Decoder, LayerWeights, Shape
 from inference.local.families import EMBEDDINGS, HEAD
 from inference.local.families import OWN as FAMILY
-from inference.local.linear import Format, PlainLinear, pack
+from inference.local.linear import SHARING, Format, pack
 from inference.local.workbench import Workbench
 
+NARROW = (torch.bfloat16, torch.float16)
 ROPES = {"default", "linear", "llama3", "yarn"}
 
 NORM = "model.norm.weight"
@@ -44,11 +45,33 @@ class Numbers:
 
 @dataclass(frozen=True, slots=True)
 class Assembled:
-    """`expected` are transformers' logits `[tokens, vocabulary]`; `skeleton` has no weights."""
+    """`skeleton` has no weights."""
 
     decoder: Decoder
     skeleton: PreTrainedModel
-    expected: torch.Tensor
+    reference: "Reference"
+
+
+class Reference:
+    """transformers' logits, from its last hidden states `[tokens, hidden]` when they are asked for.
+
+    Of all tokens together they are a vocabulary wide, and would be the peak of memory.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, head_name: str, hidden: torch.Tensor) -> None:
+        self._checkpoint = checkpoint
+        self._head_name = head_name
+        self._hidden = hidden
+
+    def logits(self, first: int, end: int) -> torch.Tensor:
+        """Of some tokens, fp32 `[tokens, vocabulary]`."""
+        hidden = self._hidden[first:end]
+        rows = self._checkpoint.shape(self._head_name)[0]
+        logits = torch.empty(len(hidden), rows, dtype=torch.float32, device=hidden.device)
+        for start in range(0, rows, BLOCK_ROWS):
+            block = self._checkpoint.read_rows(self._head_name, start, start + BLOCK_ROWS)
+            logits[:, start : start + BLOCK_ROWS] = hidden @ block.to(hidden).T
+        return logits
 
 
 def assemble(
@@ -88,13 +111,15 @@ class _Assembly:
     def run(self, token_ids: Sequence[int]) -> Assembled:
         shape = self._shape()
         # The largest matrix first, as long as nothing else is in memory.
-        head = pack(self._read(self._head_name), None, self._numbers.weights)
-        is_shared = self._is_tied and isinstance(head, PlainLinear)
-        embeddings: Any = head.weight if is_shared else self._embeddings()
+        head = pack(self._head_weight(), None, self._numbers.weights)
+        is_shared = self._is_tied and isinstance(head, SHARING)
+        embeddings = None if is_shared else self._embeddings()
         norm = self._read(NORM)
-        expected = self._expected(norm, embeddings[torch.tensor(token_ids)].to(self._numbers.dtype))
+        hidden = self._hidden(norm, self._embedded(token_ids))
         return Assembled(
-            Decoder(shape, embeddings, self._layers, norm, head), self._model, expected
+            Decoder(shape, embeddings, self._layers, norm, head),
+            self._model,
+            Reference(self._checkpoint, self._head_name, hidden),
         )
 
     def _shape(self) -> Shape:
@@ -121,6 +146,14 @@ class _Assembly:
     def _read(self, name: str) -> torch.Tensor:
         return self._checkpoint.read(name, self._numbers.dtype, self._numbers.device)
 
+    def _head_weight(self) -> torch.Tensor:
+        """As it is stored where it is packed anyway: in fp32 it would be the peak of memory."""
+        if self._numbers.weights is Format.FP32:
+            return self._read(self._head_name)
+        stored = self._checkpoint.read_rows(self._head_name, 0, 1).dtype
+        dtype = stored if stored in NARROW else self._numbers.dtype
+        return self._checkpoint.read(self._head_name, dtype, self._numbers.device)
+
     def _embeddings(self) -> torch.Tensor:
         """Two bytes per number where the checkpoint has no more or its layers get no more."""
         numbers = self._numbers
@@ -133,7 +166,11 @@ class _Assembly:
                 return halved
         return self._checkpoint.read(EMBEDDINGS, stored, numbers.device)
 
-    def _expected(self, norm: torch.Tensor, embedded: torch.Tensor) -> torch.Tensor:
+    def _embedded(self, token_ids: Sequence[int]) -> torch.Tensor:
+        rows = [self._checkpoint.read_rows(EMBEDDINGS, token, token + 1) for token in token_ids]
+        return torch.cat(rows).to(device=self._numbers.device, dtype=self._numbers.dtype)
+
+    def _hidden(self, norm: torch.Tensor, embedded: torch.Tensor) -> torch.Tensor:
         base = self._model.model
         base.norm.weight = nn.Parameter(norm, requires_grad=False)
         hooks = []
@@ -141,21 +178,14 @@ class _Assembly:
             hooks.append(layer.register_forward_pre_hook(self._fill(index)))
             hooks.append(layer.register_forward_hook(self._take))
         self._model.set_attn_implementation("eager")
-        hidden = base(inputs_embeds=embedded[None], use_cache=False).last_hidden_state[0]
+        hidden: torch.Tensor = base(
+            inputs_embeds=embedded[None], use_cache=False
+        ).last_hidden_state[0]
         base.norm.to("meta")
         # They would keep this assembly, and its buffers, as long as the skeleton.
         for hook in hooks:
             hook.remove()
-        return self._head_logits(hidden)
-
-    def _head_logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        rows, numbers = self._checkpoint.shape(self._head_name)[0], self._numbers
-        logits = torch.empty(len(hidden), rows, dtype=torch.float32, device=numbers.device)
-        for first in range(0, rows, BLOCK_ROWS):
-            block = self._checkpoint.read_rows(self._head_name, first, first + BLOCK_ROWS)
-            block = block.to(device=numbers.device, dtype=numbers.dtype)
-            logits[:, first : first + BLOCK_ROWS] = hidden @ block.T
-        return logits
+        return hidden
 
     def _fill(self, index: int) -> Any:
         def fill(layer: nn.Module, _inputs: object) -> None:

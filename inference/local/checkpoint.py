@@ -14,7 +14,7 @@ INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 
 # Rows of a large matrix that are read at once.
-BLOCK_ROWS = 16384
+BLOCK_ROWS = 4096
 
 
 class Checkpoint:

@@ -55,19 +55,19 @@ class DecoderLayer(nn.Module):
         self.window = weights.window
         self._index = index
         self._shape = shape
-        self._uses_rope = weights.uses_rope
-        self._qkv, self._output = weights.qkv, weights.output
-        self._gate_up, self._down = weights.gate_up, weights.down
-        self._input_norm = nn.Buffer(weights.input_norm)
-        self._mlp_norm = nn.Buffer(weights.mlp_norm)
-        self._head_norm = nn.Buffer(weights.head_norm) if weights.head_norm is not None else None
+        self.uses_rope = weights.uses_rope
+        self.qkv, self.output = weights.qkv, weights.output
+        self.gate_up, self.down = weights.gate_up, weights.down
+        self.input_norm = nn.Buffer(weights.input_norm)
+        self.mlp_norm = nn.Buffer(weights.mlp_norm)
+        self.head_norm = nn.Buffer(weights.head_norm) if weights.head_norm is not None else None
 
     def forward(
         self, hidden: torch.Tensor, rotation: tuple[torch.Tensor, torch.Tensor], attend: Attend
     ) -> torch.Tensor:
         shape = self._shape
-        size = self._input_norm.shape
-        rows = self._qkv(rms_norm(hidden, size, self._input_norm, shape.epsilon))
+        size = self.input_norm.shape
+        rows = self.qkv(rms_norm(hidden, size, self.input_norm, shape.epsilon))
         heads = rows.unflatten(-1, (-1, shape.head_dim))
         rotated = shape.heads + shape.kv_heads
         queries_keys = self._placed(heads[:, :rotated], rotation)
@@ -77,19 +77,19 @@ class DecoderLayer(nn.Module):
             queries_keys[:, shape.heads :],
             heads[:, rotated:],
         )
-        hidden = self._output(attended.flatten(1)).add_(hidden)
-        rows = self._gate_up(rms_norm(hidden, size, self._mlp_norm, shape.epsilon))
+        hidden = self.output(attended.flatten(1)).add_(hidden)
+        rows = self.gate_up(rms_norm(hidden, size, self.mlp_norm, shape.epsilon))
         gate, up = rows.chunk(2, dim=-1)
-        output: torch.Tensor = self._down(shape.activation(gate).mul_(up)).add_(hidden)
+        output: torch.Tensor = self.down(shape.activation(gate).mul_(up)).add_(hidden)
         return output
 
     def _placed(
         self, heads: torch.Tensor, rotation: tuple[torch.Tensor, torch.Tensor]
     ) -> torch.Tensor:
-        if self._head_norm is not None:
+        if self.head_norm is not None:
             shape = self._shape
-            heads = rms_norm(heads, (shape.head_dim,), None, shape.epsilon) * self._head_norm
-        if not self._uses_rope:
+            heads = rms_norm(heads, (shape.head_dim,), None, shape.epsilon) * self.head_norm
+        if not self.uses_rope:
             return heads
         cosine, sine = rotation
         # The sign of the rotated half is in `sine`.
@@ -97,12 +97,13 @@ class DecoderLayer(nn.Module):
 
 
 class Decoder(nn.Module):
-    """`embeddings` may be in a smaller number format than the rest."""
+    """`embeddings` may be in a smaller number format than the rest; None takes the rows of the
+    head for them."""
 
     def __init__(
         self,
         shape: Shape,
-        embeddings: torch.Tensor,
+        embeddings: torch.Tensor | None,
         layers: list[LayerWeights],
         norm: torch.Tensor,
         head: PackedLinear,
@@ -112,17 +113,14 @@ class Decoder(nn.Module):
         self.dtype = norm.dtype
         self.device = norm.device
         self.layers = nn.ModuleList(DecoderLayer(i, shape, w) for i, w in enumerate(layers))
-        self._embeddings = nn.Buffer(embeddings)
-        self._norm = nn.Buffer(norm)
-        self._head = head
+        self._embeddings = nn.Buffer(embeddings) if embeddings is not None else None
+        self.norm = nn.Buffer(norm)
+        self.head = head
         self._frequencies = nn.Buffer(shape.inverse_frequencies.float())
 
     @property
     def memory_bytes(self) -> int:
-        """The embeddings count once where the head shares them."""
-        head = getattr(self._head, "weight", None)
-        is_shared = head is not None and head.data_ptr() == self._embeddings.data_ptr()
-        return packed_bytes(self) + (0 if is_shared else self._embeddings.nbytes)
+        return packed_bytes(self) + (0 if self._embeddings is None else self._embeddings.nbytes)
 
     def step_logits(
         self, token_ids: torch.Tensor, step: StepContext, sampling: torch.Tensor
@@ -144,18 +142,26 @@ class Decoder(nn.Module):
         self, token_ids: torch.Tensor, positions: torch.Tensor, attend: Attend
     ) -> torch.Tensor:
         """`[tokens, hidden]` behind the last layer, before the last norm."""
-        hidden = embedding(token_ids, self._embeddings).to(self.dtype)
-        rotation = self._rotation(positions)
+        hidden = self.embedded(token_ids)
+        rotation = self.rotation(positions)
         for layer in self.layers:
             hidden = layer(hidden, rotation, attend)
         return hidden
 
+    def embedded(self, token_ids: torch.Tensor) -> torch.Tensor:
+        """A new tensor, `[tokens, hidden]`."""
+        if self._embeddings is not None:
+            return embedding(token_ids, self._embeddings).to(self.dtype)
+        shared: Any = self.head
+        rows: torch.Tensor = shared.rows_of(token_ids)
+        return rows
+
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        normed = rms_norm(hidden, self._norm.shape, self._norm, self.shape.epsilon)
-        logits: torch.Tensor = self._head(normed)
+        normed = rms_norm(hidden, self.norm.shape, self.norm, self.shape.epsilon)
+        logits: torch.Tensor = self.head(normed)
         return logits
 
-    def _rotation(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def rotation(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Cosine and signed sine, `[tokens, 1, head_dim]`."""
         angles = positions[:, None, None].float() * self._frequencies
         cosine = angles.cos() * self.shape.rope_scaling

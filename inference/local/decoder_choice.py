@@ -8,12 +8,13 @@ from pathlib import Path
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
-from inference.local import assembly, compatibility, quality
+from inference.local import assembly, compatibility, memory, quality
 from inference.local.assembly import Assembled, Numbers, Unsuitable
 from inference.local.decoder import Decoder
 from inference.local.forward import PackedForward, PackedModel
 from inference.local.kv_cache import KvCache
 from inference.local.linear import Format
+from inference.local.native.decoder import NativeDecoder
 from inference.local.scheduler import KV_BLOCK, Chunk
 from inference.local.sequence import Sequence
 from inference.local.traced import TracedDecoder
@@ -38,10 +39,12 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class CheckedDecoder:
-    """`network` is the decoder as it is run; `skeleton` is transformers' model without weights."""
+    """`network` is the decoder as it is run, `steps` says how; `skeleton` is transformers' model
+    without weights."""
 
     decoder: Decoder
     network: PackedModel
+    steps: str
     skeleton: PreTrainedModel
     weights: Format
     report: str
@@ -54,8 +57,11 @@ def load(source: Source, numbers: Numbers) -> CheckedDecoder:
         raise Unsuitable(reason)
     token_ids = _sample_ids(source, numbers)
     assembled = assembly.assemble(source.folder, source.config, numbers, token_ids)
-    kv_bytes = _trial(assembled, numbers, token_ids)
-    measured = quality.measure(assembled.decoder, token_ids, assembled.expected)
+    memory.trim()
+    with torch.inference_mode():
+        expected = assembled.reference.logits(0, compatibility.TRIAL_TOKENS)
+    kv_bytes = _trial(assembled, numbers, token_ids, expected)
+    measured = quality.measure(assembled.decoder, token_ids, assembled.reference.logits)
     is_packed = numbers.weights is not Format.FP32
     report = f"{numbers.weights}: {measured}" if is_packed else numbers.weights
     if numbers.weights is Format.INT8 and not measured.is_good:
@@ -63,9 +69,11 @@ def load(source: Source, numbers: Numbers) -> CheckedDecoder:
         del assembled
         checked = load(source, replace(numbers, weights=Format.FP16))
         return replace(checked, report=f"{checked.report}; not int8: {measured}")
+    network, steps = _fastest(assembled.decoder, numbers, token_ids, expected)
     return CheckedDecoder(
         decoder=assembled.decoder,
-        network=_fastest(assembled, numbers, token_ids),
+        network=network,
+        steps=steps,
         skeleton=assembled.skeleton,
         weights=numbers.weights,
         report=report,
@@ -73,11 +81,13 @@ def load(source: Source, numbers: Numbers) -> CheckedDecoder:
     )
 
 
-def _trial(assembled: Assembled, numbers: Numbers, token_ids: list[int]) -> int:
+def _trial(
+    assembled: Assembled, numbers: Numbers, token_ids: list[int], expected: torch.Tensor
+) -> int:
     """Pieces of two sequences side by side; returns the bytes of one token in the cache."""
     cache = KvCache(max_rows=2, max_tokens=2 * KV_BLOCK)
     forward = PackedForward(assembled.decoder, cache)
-    error = compatibility.relative_error(forward, token_ids, assembled.expected)
+    error = compatibility.relative_error(forward, token_ids, expected)
     # Not `error > tolerance`, which NaN would pass.
     if not error <= _tolerance(numbers):
         raise Unsuitable(f"our decoder's logits differ from transformers' by {error:.1%}")
@@ -88,25 +98,26 @@ def _tolerance(numbers: Numbers) -> float:
     return TOLERANCE.get(numbers.weights, compatibility.TOLERANCE[numbers.dtype])
 
 
-def _fastest(assembled: Assembled, numbers: Numbers, token_ids: list[int]) -> PackedModel:
-    """The recorded decoding step where that is right, as it is on a CPU with this torch."""
-    if numbers.device.type != "cpu":
-        return assembled.decoder
-    traced = TracedDecoder(assembled.decoder)
-    try:
-        error = _replay_error(traced, token_ids, assembled.expected)
-    except Exception as failure:  # noqa: BLE001 - whatever goes wrong, the decoder works without.
-        logger.warning("the decoding step cannot be recorded: %s", failure)
-        return assembled.decoder
-    if not error <= _tolerance(numbers):
-        logger.warning("the recorded decoding step is off by %.1f%%", 100 * error)
-        return assembled.decoder
-    return traced
+def _fastest(
+    decoder: Decoder, numbers: Numbers, token_ids: list[int], expected: torch.Tensor
+) -> tuple[PackedModel, str]:
+    """What runs the steps, and how it is called; the first that is right."""
+    for make in (NativeDecoder, TracedDecoder) if numbers.device.type == "cpu" else ():
+        try:
+            network = make(decoder)
+            error = _step_error(network, token_ids, expected)
+        except Exception as failure:  # noqa: BLE001 - the decoder works without, whatever it was.
+            logger.info("no %s: %s", make.__name__, failure)
+            continue
+        if error <= _tolerance(numbers):
+            return network, network.kind
+        logger.warning("%s is off by %.1f%%", make.__name__, 100 * error)
+    return decoder, "steps run operation by operation"
 
 
-def _replay_error(traced: TracedDecoder, token_ids: list[int], expected: torch.Tensor) -> float:
-    """Decode with growing numbers of rows; the first step records, the others replay."""
-    forward = PackedForward(traced, KvCache(max_rows=3, max_tokens=3 * KV_BLOCK))
+def _step_error(network: PackedModel, token_ids: list[int], expected: torch.Tensor) -> float:
+    """Decode with growing numbers of rows; the first step records, where steps are recorded."""
+    forward = PackedForward(network, KvCache(max_rows=3, max_tokens=3 * KV_BLOCK))
     sequences = [Sequence(str(count), [], SamplingParams(), 1) for count in (3, 2, 4)]
     errors = []
     for sequence in sequences:

@@ -21,7 +21,7 @@ from transformers import (
 from transformers.utils.logging import disable_progress_bar
 
 from inference import devices
-from inference.local import linear, memory
+from inference.local import linear, memory, transformers_model
 from inference.local.embedder import Dense, Embedder
 from inference.local.embedding_batches import BatchBudget
 from inference.local.embedding_files import EmbeddingLayout, Pooling, read_layout
@@ -225,7 +225,7 @@ def _packed(
     if wanted.weights is Format.FP32:
         return _Made(embedder, parameters, Format.FP32, wanted.reason)
     with torch.inference_mode():
-        linear.pack_inside(embedder.model, wanted.weights)
+        transformers_model.pack_inside(embedder.model, wanted.weights)
     try:
         error = _error(torch.cat([embedder.run([row]) for row in rows]), expected)
     except (RuntimeError, AttributeError, TypeError) as failure:

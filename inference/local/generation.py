@@ -1,7 +1,9 @@
 """From sampled tokens to the events of one request, and when it is finished."""
 
-from inference.local.answer_parser import AnswerParser, Parsed
+from typing import TYPE_CHECKING
+
 from inference.local.detokenizer import Detokenizer
+from inference.local.parsed import Parsed
 from inference.local.sequence import Sequence
 from inference.local.vocabulary import Score, Vocabulary
 from inference.types import (
@@ -12,6 +14,10 @@ from inference.types import (
     TokenLogprobs,
     Usage,
 )
+
+if TYPE_CHECKING:
+    # It needs transformers, which an engine without a model does not.
+    from inference.local.answer_parser import AnswerParser
 
 
 class Generation:
@@ -30,7 +36,7 @@ class Generation:
         vocabulary: Vocabulary,
         *,
         echo: str | None = None,
-        parser: AnswerParser | None = None,
+        parser: "AnswerParser | None" = None,
     ) -> None:
         self.sequence = sequence
         self._detokenizer = detokenizer

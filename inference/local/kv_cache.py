@@ -80,6 +80,13 @@ class KvCache:
         self._grow(len(self._owners), max(self._used))
         return rows
 
+    def prepare(self, layers: int, like: torch.Tensor) -> None:
+        """Make the slabs of so many layers, as a first write does; `like` is
+        `[tokens, kv_heads, head_dim]`."""
+        for index in range(layers):
+            if index not in self._layers:
+                self._layers[index] = LayerSlab(self._empty(like), self._empty(like))
+
     def write(
         self,
         layer_index: int,

@@ -9,10 +9,15 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from typing import Any
 
 import torch
 from torch import nn
+
+from inference.local.native import library
+from inference.local.native.library import KernelsUnavailable
+from inference.local.native.linears import NativeFp16Linear, NativeInt8Linear, NativeLinear
 
 # The largest number that fp16 holds; weights beyond it would be cut off.
 FP16_MAX = 65504.0
@@ -46,13 +51,17 @@ class PlainLinear(nn.Module):
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         return nn.functional.linear(rows, self.weight, self.bias)
 
+    def rows_of(self, outputs: torch.Tensor) -> torch.Tensor:
+        """The weights of some outputs: an embedding, where the head shares its weights with it."""
+        return self.weight[outputs]
+
 
 class Fp16Linear(nn.Module):
     """fp16 weights, fp32 activations and sums, by FBGEMM."""
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
         super().__init__()
-        self.packed: Any = torch.ops.quantized.linear_prepack_fp16(weight, bias)
+        self.packed: Any = torch.ops.quantized.linear_prepack_fp16(weight.float(), bias)
         # FBGEMM packs blocks of 512 inputs, the last one at its full size too.
         self.packed_bytes = 2 * weight.shape[0] * -(-weight.shape[1] // 512) * 512
 
@@ -70,6 +79,7 @@ class Int8Linear(nn.Module):
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
         super().__init__()
+        weight = weight.float()
         largest = torch.linalg.vector_norm(weight, torch.inf, dim=1)
         scales = (largest / WEIGHT_STEPS).clamp_min(1e-12)
         integers = (weight / scales[:, None]).round_().to(torch.int8)
@@ -93,35 +103,34 @@ class Int8Linear(nn.Module):
         return output if self.bias is None else output.add_(self.bias)
 
 
-PackedLinear = PlainLinear | Fp16Linear | Int8Linear
+PackedLinear = PlainLinear | Fp16Linear | Int8Linear | NativeLinear
 Pack = Callable[[torch.Tensor, torch.Tensor | None], PackedLinear]
 
-PACKS: dict[Format, Pack] = {
-    Format.FP32: PlainLinear,
-    Format.FP16: Fp16Linear,
-    Format.INT8: Int8Linear,
+# The first that works here is used.
+PACKS: dict[Format, tuple[Pack, ...]] = {
+    Format.FP32: (PlainLinear,),
+    Format.FP16: (NativeFp16Linear, Fp16Linear),
+    Format.INT8: (NativeInt8Linear, Int8Linear),
 }
+
+SHARING = (PlainLinear, NativeLinear)
+"""Layers that embeddings can be read from."""
 
 
 def pack(weight: torch.Tensor, bias: torch.Tensor | None, weights: Format) -> PackedLinear:
-    """`weight` is `[outputs, inputs]`, fp32 where the format is not; it is not kept."""
+    """`weight` is `[outputs, inputs]` in any number format; it is kept only as fp32 weights."""
     if weights is Format.FP16:
         # Not `abs`, which would be a copy of the whole.
         least, most = torch.aminmax(weight)
         if max(-float(least), float(most)) > FP16_MAX:
-            weights = Format.FP32
-    return PACKS[weights](weight, bias)
+            weights, weight = Format.FP32, weight.float()
+    make = _first_that_works(weights, library.wanted())
+    return (make or PlainLinear)(weight, bias)
 
 
-def pack_inside(model: nn.Module, weights: Format) -> None:
-    """Put packed layers in place of the plain ones of a model, one after the other."""
-    for parent in list(model.modules()):
-        for name, child in list(parent.named_children()):
-            # Subclasses compute something of their own.
-            if type(child) is nn.Linear:
-                bias: nn.Parameter | None = child.bias
-                packed = pack(child.weight.data, bias.data if bias is not None else None, weights)
-                setattr(parent, name, packed)
+@cache
+def _first_that_works(weights: Format, _kernels: str) -> Pack | None:
+    return next((make for make in PACKS[weights] if find_fault(weights, make) is None), None)
 
 
 def packed_bytes(model: nn.Module) -> int:
@@ -144,10 +153,11 @@ def choose_format(wanted: str) -> FormatChoice:
         return FormatChoice(Format.FP32, "as configured")
     refused: list[str] = []
     for weights in (Format.INT8, Format.FP16) if wanted == Format.INT8 else (Format.FP16,):
-        fault = find_fault(weights)
-        if fault is None:
-            return FormatChoice(weights, "; ".join([*refused, _why(weights, wanted)]))
-        refused.append(f"no {weights}: {fault}")
+        for make in PACKS[weights]:
+            fault = find_fault(weights, make)
+            if fault is None:
+                return FormatChoice(weights, "; ".join([*refused, _why(weights, wanted)]))
+            refused.append(f"no {make.__name__}: {fault}")
     return FormatChoice(Format.FP32, "; ".join(refused))
 
 
@@ -157,7 +167,7 @@ def _why(weights: Format, wanted: str) -> str:
     return "as configured" if wanted == weights else f"{weights} instead of {wanted} on a CPU"
 
 
-def find_fault(weights: Format, make: Pack | None = None) -> str | None:
+def find_fault(weights: Format, make: Pack) -> str | None:
     """Try the format on random numbers: why it cannot be used here, None if it can."""
     generator = torch.Generator().manual_seed(0)
     weight, bias = torch.randn(96, 64, generator=generator), torch.randn(96, generator=generator)
@@ -166,9 +176,11 @@ def find_fault(weights: Format, make: Pack | None = None) -> str | None:
     rows = torch.randn(SELF_TEST_ROWS, 64, generator=generator) * sizes
     try:
         with torch.inference_mode():
-            layer = (make or PACKS[weights])(weight, bias)
+            layer = make(weight, bias)
             together = layer(rows)
             alone = torch.cat([layer(rows[i : i + 1]) for i in range(SELF_TEST_ROWS)])
+    except KernelsUnavailable as error:
+        return str(error)
     except (RuntimeError, AttributeError, NotImplementedError) as error:
         return f"torch cannot compute it here ({str(error).partition(chr(10))[0][:120]})"
     expected = rows @ weight.T + bias

@@ -15,6 +15,15 @@ from inference.local.runner_spec import RunnerSpec
 from inference.local.sources import ModelLoadError
 from inference.types import Task
 
+# Read once, when torch is imported.
+TORCH_ENVIRONMENT = {
+    # Threads that wait for each other spin by default, and where gateway processes share the cores
+    # that made decoding up to ten times slower.
+    "OMP_WAIT_POLICY": "passive",
+    # It would keep up to 50 MB of what the check at load multiplied.
+    "MKL_DISABLE_FAST_MM": "1",
+}
+
 __all__ = ["LoadedEmbedder", "LoadedModel", "ModelLoadError", "OnProgress", "load"]
 
 
@@ -31,9 +40,8 @@ def load(spec: RunnerSpec, on_progress: OnProgress) -> LoadedModel | LoadedEmbed
     with _collector_paused():
         folder = sources.local_folder(spec.source)
         on_progress(0.05, "importing torch and transformers")
-        # Read once, when torch is imported. Threads that wait for each other spin by default, and
-        # where gateway processes share the cores that made decoding up to ten times slower.
-        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+        for name, value in TORCH_ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
         try:
             from inference.local import embedding_weights, weights
         except ImportError as error:

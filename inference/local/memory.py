@@ -38,7 +38,13 @@ def given_back() -> Iterator[None]:
         yield
     finally:
         mallopt(M_MMAP_THRESHOLD, RUNNING_THRESHOLD)
-        getattr(libc, "malloc_trim", lambda _pad: 0)(0)
+        trim()
+
+
+def trim() -> None:
+    """Give back what lies free between the pieces in use, where the C library can."""
+    if sys.platform.startswith("linux"):
+        getattr(ctypes.CDLL(None), "malloc_trim", lambda _pad: 0)(0)
 
 
 def kv_budget_bytes(device: str) -> int:

@@ -1,6 +1,6 @@
 """How far a decoder with packed weights is from the model that it was made from."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -8,9 +8,12 @@ import torch
 from inference.local.decoder import Decoder
 from inference.local.kv_cache import KvCache
 from inference.local.packing import Span, StepContext
-from inference.local.scheduler import SCORED_TOKENS, round_up
+from inference.local.scheduler import round_up
 
 SAMPLE_TOKENS = 256
+
+# Their logits are a vocabulary wide and would else be the peak of memory.
+CHUNK_TOKENS = 32
 
 # Prose, numbers, code, lists and other scripts, as people send all of them to one model.
 SAMPLE_TEXT = """\
@@ -61,17 +64,21 @@ class Quality:
         )
 
 
-def measure(decoder: Decoder, token_ids: list[int], expected: torch.Tensor) -> Quality:
-    """`expected` is `[tokens, vocabulary]`."""
-    means, most, agreements = [], [], []
+def measure(
+    decoder: Decoder, token_ids: list[int], expected: Callable[[int, int], torch.Tensor]
+) -> Quality:
+    """`expected(first, end)` is `[tokens, vocabulary]` of these tokens."""
+    means, most, agreements, spreads = [], [], [], []
     with torch.inference_mode():
-        spread = float(expected.std())
         for first, logits in _logits(decoder, token_ids):
-            for own, row in zip(logits, expected[first : first + len(logits)], strict=True):
+            rows = expected(first, first + len(logits))
+            spreads.append(float(rows.std()))
+            for own, row in zip(logits, rows, strict=True):
                 error = (own - row).abs()
                 means.append(float(error.mean()))
                 most.append(float(error.max()))
                 agreements.append(bool(own.argmax() == row.argmax()))
+    spread = sum(spreads) / len(spreads)
     return Quality(
         positions=len(token_ids),
         mean_error=sum(means) / len(means) / spread,
@@ -86,8 +93,8 @@ def _logits(decoder: Decoder, token_ids: list[int]) -> Iterator[tuple[int, torch
     cache = KvCache(1, round_up(len(token_ids)))
     (row,) = cache.reserve([("sample", len(token_ids))])
     like = torch.empty(0, dtype=decoder.dtype, device=device)
-    for first in range(0, len(token_ids), SCORED_TOKENS):
-        ids = torch.tensor(token_ids[first : first + SCORED_TOKENS], device=device)
+    for first in range(0, len(token_ids), CHUNK_TOKENS):
+        ids = torch.tensor(token_ids[first : first + CHUNK_TOKENS], device=device)
         count = len(ids)
         step = StepContext(
             cache=cache,

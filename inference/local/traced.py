@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from inference.local.decoder import Decoder
+from inference.local.native.linears import NativeLinear
 from inference.local.packing import DecodeRows, StepContext
 
 logger = logging.getLogger(__name__)
@@ -60,7 +61,12 @@ class DecodeStep(nn.Module):
 class TracedDecoder:
     """Computes what its decoder computes; records the first step that it can replay."""
 
+    kind = "decoding steps are recorded"
+
     def __init__(self, decoder: Decoder) -> None:
+        """Raises ValueError for layers that are no operations of torch."""
+        if any(isinstance(part, NativeLinear) for part in decoder.modules()):
+            raise ValueError("only operations of torch can be recorded")
         self.decoder = decoder
         self.dtype: torch.dtype = decoder.dtype
         self.device: torch.device = decoder.device

@@ -146,7 +146,7 @@ def _network(
     on_cpu = choice.device == "cpu"
     return _Network(
         kind=DecoderKind.OWN,
-        reason=f"{source.config.model_type} is a model of the Llama family",
+        reason=f"{source.config.model_type} is a model of the Llama family; {checked.steps}",
         packed=checked.network,
         transformers=checked.skeleton,
         generation=_generation(source.folder, checked.skeleton),

@@ -10,7 +10,8 @@ from transformers.utils.chat_parsing.response_templates import (
     load_response_template,
 )
 
-from inference.local.answer_parser import AnswerParser, Parsed
+from inference.local.answer_parser import AnswerParser
+from inference.local.parsed import Parsed
 from inference.tools import Function, joined
 
 WEATHER = Function(

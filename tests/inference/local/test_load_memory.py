@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, GPTNeoXConfig, LlamaConfig
 
+from inference.local import loading
 from tests.inference.local import tiny_models
 
 MOST = 1.3
@@ -39,7 +41,8 @@ def measured(request, tmp_path_factory):
     stored = {"bf16": torch.bfloat16, "fp32": torch.float32}[dtype]
     folder = save(kind, tmp_path_factory.mktemp(kind), stored)
     command = [sys.executable, "-m", "tests.inference.local.measured_load", str(folder), *FORMATS]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = {**os.environ, **loading.TORCH_ENVIRONMENT}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     lines = map(json.loads, done.stdout.splitlines())
     return kind, dict(zip(FORMATS, lines, strict=True))

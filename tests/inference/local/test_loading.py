@@ -33,7 +33,8 @@ def test_it_says_what_was_loaded(tiny_model):
     assert info.context == 256
     # What is not in a linear layer or the embeddings does not count.
     assert 0.95 * 4 * info.parameters < info.memory_bytes <= 4 * info.parameters
-    assert (info.decoder, info.decoder_reason) == ("own", "llama is a model of the Llama family")
+    assert info.decoder == "own"
+    assert info.decoder_reason.startswith("llama is a model of the Llama family; ")
 
 
 def test_progress_only_grows_and_ends_at_1(tiny_model):

@@ -6,11 +6,17 @@ from inference.local.decoder import Decoder
 from inference.local.forward import PackedForward
 from inference.local.kv_cache import KvCache
 from inference.local.linear import Format
+from inference.local.native import library
 from inference.local.scheduler import Chunk
 from inference.local.sequence import Sequence
 from inference.local.traced import TracedDecoder
 from inference.types import SamplingParams
 from tests.inference.local.test_decoder_choice import checked
+
+
+@pytest.fixture(autouse=True)
+def _no_kernels(monkeypatch):
+    monkeypatch.setenv(library.VARIABLE, library.OFF)
 
 
 def forward_of(model):
@@ -86,5 +92,5 @@ def test_a_step_that_cannot_be_recorded_is_computed(tiny_model, monkeypatch):
     assert isinstance(checked(tiny_model("llama")).network, Decoder)
 
 
-def test_a_cpu_replays_by_default(tiny_model):
+def test_a_cpu_without_kernels_replays(tiny_model):
     assert isinstance(checked(tiny_model("llama")).network, TracedDecoder)

@@ -14,8 +14,10 @@ def studied(tiny_model: Callable[[str], Path]) -> "Callable[..., Studied]":
     from tests.inference.local.interleaving.studied import study
 
     @cache
-    def of(kind: str, weights: str = "fp32") -> "Studied":
-        return study(kind, tiny_model(kind), weights)
+    def of(kind: str, weights: str = "fp32", kernels: str = "auto") -> "Studied":
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("LLMSERVER_KERNELS", kernels)
+            return study(kind, tiny_model(kind), weights)
 
     return of
 

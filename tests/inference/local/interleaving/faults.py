@@ -1,10 +1,13 @@
 """Mistakes that an engine could have: each breaks one thing for as long as its patch lasts."""
 
+from dataclasses import replace
+
 import torch
 from pytest import MonkeyPatch
 
 from inference.local import attention, forward, packing, prefix_cache, traced
 from inference.local.kv_cache import KvCache
+from inference.local.native.decoder import NativeDecoder
 
 
 def chunks_see_their_next_token(patch: MonkeyPatch) -> None:
@@ -141,3 +144,24 @@ def the_recorded_step_writes_beside(patch: MonkeyPatch) -> None:
         return replay(decoder, token_ids, moved, sampling)
 
     patch.setattr(traced.TracedDecoder, "step_logits", broken)
+
+
+def the_kernels_write_beside(patch: MonkeyPatch) -> None:
+    compute = NativeDecoder.step_logits
+
+    def broken(decoder, token_ids, step, sampling):
+        moved = replace(step, rows=step.rows.roll(1))
+        return compute(decoder, token_ids, moved, sampling)
+
+    patch.setattr(NativeDecoder, "step_logits", broken)
+
+
+def the_kernels_see_one_token_too_many(patch: MonkeyPatch) -> None:
+    compute = NativeDecoder.step_logits
+
+    def broken(decoder, *step):
+        for layer, window in zip(decoder._layers, decoder._windows.values(), strict=True):
+            layer.window = window + 1 if window else 0
+        return compute(decoder, *step)
+
+    patch.setattr(NativeDecoder, "step_logits", broken)

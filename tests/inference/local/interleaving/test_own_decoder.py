@@ -18,9 +18,16 @@ def test_any_interleaving_gives_the_tokens_of_generate(studied, kind, number):
     cases.play(known, cases.draw(f"{kind} {number}", known))
 
 
+@pytest.mark.parametrize("number", range(5))
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_kernels_the_tokens_are_the_same(studied, kind, number):
+    known = studied(kind, kernels="off")
+    cases.play(known, cases.draw(f"{kind} {number}", known))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_without_a_recorded_step_the_tokens_are_the_same(studied, kind):
-    known = studied(kind)
+    known = studied(kind, kernels="off")
     for number in range(3):
         cases.play(known.with_network(known.network.decoder), cases.draw(f"plain {number}", known))
 

@@ -18,6 +18,14 @@ def test_any_interleaving_gives_the_tokens_of_one_request_alone(studied, kind, w
     cases.play(known, cases.draw(f"{kind} {number}", known))
 
 
+@pytest.mark.parametrize("weights", ["fp16", "int8"])
+@pytest.mark.parametrize("kind", OWN)
+def test_without_kernels_it_does_too(studied, kind, weights):
+    known = studied(kind, weights, kernels="off")
+    for number in range(2):
+        cases.play(known, cases.draw(f"{kind} {number}", known))
+
+
 @pytest.mark.parametrize("kind", PACKED)
 def test_the_modules_of_transformers_do_too(studied, kind):
     known = studied(kind, "fp16")
