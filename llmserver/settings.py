@@ -159,6 +159,8 @@ MEMORY_BUDGET = env.memory("LLMSERVER_MEMORY_BUDGET", "80%")
 STEP_LIMIT_S = env.number("LLMSERVER_STEP_LIMIT_S", 120.0)
 # A local model whose loading makes no progress for longer is started anew; 0: never.
 LOAD_LIMIT_S = env.number("LLMSERVER_LOAD_LIMIT_S", 600.0)
+# Runners read it from their environment, which is this one's; a wrong value is refused here.
+KERNELS = env.choice("LLMSERVER_KERNELS", ("auto", "off", "avx512", "avx2", "portable"), "auto")
 DRAIN_TIMEOUT_S = env.number("LLMSERVER_DRAIN_TIMEOUT_S", 30.0)
 
 CACHE_TTL = timedelta(seconds=env.integer("LLMSERVER_CACHE_TTL_S", 24 * 3600, minimum=1))

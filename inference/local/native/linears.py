@@ -13,7 +13,6 @@ from inference.local.native.library import FP16, INT8, Linear, address, kernels
 # As in `source/shapes.h`: weights of so many outputs lie side by side, one line of 64 bytes each.
 OUTPUTS = 4
 LINE_BYTES = 64
-GROUP = 64
 
 WEIGHT_STEPS = 127
 
@@ -28,7 +27,7 @@ class NativeLinear(nn.Module):
         super().__init__()
         self.outputs, self.inputs = weight.shape
         self._line = LINE_BYTES // dtype.itemsize
-        stride = -(-self.inputs // GROUP) * GROUP
+        stride = -(-self.inputs // LINE_BYTES) * LINE_BYTES
         blocks = -(-self.outputs // OUTPUTS)
         self.weight = nn.Buffer(
             torch.zeros(blocks, stride // self._line, OUTPUTS, self._line, dtype=dtype)
@@ -91,7 +90,7 @@ class NativeFp16Linear(NativeLinear):
 
 
 class NativeInt8Linear(NativeLinear):
-    """Weights with a scale per output, inputs with one per token and group of 64, sums exact."""
+    """Weights with a scale per output, inputs with one per token and group of 128, sums exact."""
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
         super().__init__(weight, bias, torch.int8)

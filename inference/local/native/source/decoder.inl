@@ -12,7 +12,7 @@ inline void finish_input(const Linear& layer, Rows& rows, int64_t token) {
 
 inline Inputs inputs_of(Rows& rows) {
     return {rows.row(0),           rows.stride, rows.bytes_of(0), rows.stride,
-            rows.scales_of(0), rows.stride / GROUP};
+            rows.scales_of(0), groups_of(rows.stride)};
 }
 
 class Run {

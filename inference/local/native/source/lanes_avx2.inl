@@ -66,36 +66,34 @@ inline void sums(const Lanes* four, float* to) {
     _mm_storeu_ps(to, halved(_mm256_hadd_ps(ab, cd)));
 }
 
-// Sums of products over one group, for four outputs: `Group` is the weights of one of them.
+// Weights of one output over one group, or inputs: two lines, of which the second may be missing.
 struct Group {
-    __m256i low, high;
+    __m256i parts[4];
 };
+using GroupInputs = Group;
 
-inline __m256i load_bytes(const int8_t* from) {
-    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+inline Group load_group(const int8_t* first, const int8_t* second) {
+    const auto load_bytes = [](const int8_t* from) {
+        return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+    };
+    const __m256i none = _mm256_setzero_si256();
+    return {{load_bytes(first), load_bytes(first + 32),
+             second != nullptr ? load_bytes(second) : none,
+             second != nullptr ? load_bytes(second + 32) : none}};
 }
 
-inline Group load_group(const int8_t* weights) {
-    return {load_bytes(weights), load_bytes(weights + 32)};
-}
-
-struct GroupInputs {
-    __m256i low, high;
-};
-
-inline GroupInputs load_inputs(const int8_t* inputs) {
-    return {load_bytes(inputs), load_bytes(inputs + 32)};
-}
-
-// The instruction wants one unsigned factor: the sign of the weights moves to the inputs. Two
-// products of at most 127 * 127 fit the 16 bits in which it adds them.
-inline __m256i pairs(__m256i inputs, __m256i weights) {
-    return _mm256_maddubs_epi16(_mm256_abs_epi8(weights), _mm256_sign_epi8(inputs, weights));
+inline GroupInputs load_inputs(const int8_t* first, const int8_t* second) {
+    return load_group(first, second);
 }
 
 inline Lanes products(const GroupInputs& x, const Group& group) {
-    const __m256i ones = _mm256_set1_epi16(1);
-    const __m256i low = _mm256_madd_epi16(pairs(x.low, group.low), ones);
-    const __m256i high = _mm256_madd_epi16(pairs(x.high, group.high), ones);
-    return {_mm256_cvtepi32_ps(_mm256_add_epi32(low, high))};
+    __m256i total = _mm256_setzero_si256();
+    for (int i = 0; i < 4; ++i) {
+        // The instruction wants one unsigned factor: the sign of the weights moves to the inputs.
+        // Two products of at most 127 * 127 fit the 16 bits in which it adds them.
+        const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(group.parts[i]),
+                                                   _mm256_sign_epi8(x.parts[i], group.parts[i]));
+        total = _mm256_add_epi32(total, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    }
+    return {_mm256_cvtepi32_ps(total)};
 }

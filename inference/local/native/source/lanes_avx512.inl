@@ -53,26 +53,33 @@ inline void sums(const Lanes* four, float* to) {
     _mm_storeu_ps(to, _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps(halves, 1)));
 }
 
-// Sums of products over one group, for four outputs: `Group` is the weights of one of them.
+// Weights of one output over one group: two lines, of which the second may be missing.
 struct Group {
-    __m512i weights, shift;
+    __m512i first, second, shift;
 };
 
-inline Group load_group(const int8_t* weights) {
-    const __m512i loaded = _mm512_loadu_si512(weights);
+inline __m512i load_line(const int8_t* from) {
+    return from != nullptr ? _mm512_loadu_si512(from) : _mm512_setzero_si512();
+}
+
+inline Group load_group(const int8_t* first, const int8_t* second) {
+    const __m512i one = load_line(first), two = load_line(second), all = _mm512_set1_epi8(-128);
     // The instruction wants unsigned inputs: they come with 128 added, which this takes off again.
-    const __m512i added = _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_set1_epi8(-128), loaded);
-    return {loaded, _mm512_sub_epi32(_mm512_setzero_si512(), added)};
+    const __m512i added =
+        _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(_mm512_setzero_si512(), all, one), all, two);
+    return {one, two, _mm512_sub_epi32(_mm512_setzero_si512(), added)};
 }
 
 struct GroupInputs {
-    __m512i inputs;
+    __m512i first, second;
 };
 
-inline GroupInputs load_inputs(const int8_t* inputs) {
-    return {_mm512_xor_si512(_mm512_loadu_si512(inputs), _mm512_set1_epi8(-128))};
+inline GroupInputs load_inputs(const int8_t* first, const int8_t* second) {
+    const __m512i added = _mm512_set1_epi8(-128);
+    return {_mm512_xor_si512(load_line(first), added), _mm512_xor_si512(load_line(second), added)};
 }
 
 inline Lanes products(const GroupInputs& x, const Group& group) {
-    return {_mm512_cvtepi32_ps(_mm512_dpbusd_epi32(group.shift, x.inputs, group.weights))};
+    const __m512i first = _mm512_dpbusd_epi32(group.shift, x.first, group.first);
+    return {_mm512_cvtepi32_ps(_mm512_dpbusd_epi32(first, x.second, group.second))};
 }

@@ -83,23 +83,21 @@ inline void sums(const Lanes* four, float* to) {
     for (int i = 0; i < 4; ++i) to[i] = sum(four[i]);
 }
 
-// Sums of products over one group, for four outputs: `Group` is the weights of one of them.
+// Weights of one output over one group, or inputs: two lines, of which the second may be missing.
 struct Group {
-    const int8_t* weights;
+    const int8_t *first, *second;
 };
-struct GroupInputs {
-    const int8_t* inputs;
-};
+using GroupInputs = Group;
 
-inline Group load_group(const int8_t* weights) { return {weights}; }
-inline GroupInputs load_inputs(const int8_t* inputs) { return {inputs}; }
+inline Group load_group(const int8_t* first, const int8_t* second) { return {first, second}; }
+inline GroupInputs load_inputs(const int8_t* first, const int8_t* second) { return {first, second}; }
 
 inline Lanes products(const GroupInputs& x, const Group& group) {
     return each([&](int lane) {
         int total = 0;
-        for (int i = 0; i < GROUP / Lanes::count; ++i) {
-            const int place = lane * (GROUP / Lanes::count) + i;
-            total += x.inputs[place] * group.weights[place];
+        for (int place = lane; place < LINE; place += Lanes::count) {
+            total += x.first[place] * group.first[place];
+            if (group.second != nullptr) total += x.second[place] * group.second[place];
         }
         return static_cast<float>(total);
     });

@@ -80,22 +80,31 @@ inline void half_tile(const Half* weights, int inputs, const float* x, int64_t s
     tile.finish(out);
 }
 
-// `weights` are packed: [groups][OUTPUTS][GROUP].
+// `weights` are packed: [lines][OUTPUTS][LINE].
 template <int tokens>
-inline void int8_tile(const int8_t* weights, int groups, const Inputs& x, int64_t token, float* out) {
+inline void int8_tile(const int8_t* weights, int lines, const Inputs& x, int64_t token, float* out) {
+    constexpr int NEXT = OUTPUTS * LINE;
     Tile<tokens> tile;
-    for (int g = 0; g < groups; ++g, weights += OUTPUTS * GROUP) {
+    const auto advance = [&](int group, auto is_whole) {
         fetch_ahead(weights);
         Group factors[OUTPUTS];
-        for (int n = 0; n < OUTPUTS; ++n) factors[n] = load_group(weights + n * GROUP);
+        for (int n = 0; n < OUTPUTS; ++n) {
+            const int8_t* first = weights + n * LINE;
+            factors[n] = load_group(first, is_whole ? first + NEXT : nullptr);
+        }
+        if (is_whole) fetch_ahead(weights + NEXT);
         for (int t = 0; t < tokens; ++t) {
-            const GroupInputs given = load_inputs(x.bytes + (token + t) * x.bytes_stride + g * GROUP);
-            const Lanes scale = all(x.scales[(token + t) * x.scales_stride + g]);
+            const int8_t* first = x.bytes + (token + t) * x.bytes_stride + group * GROUP;
+            const GroupInputs given = load_inputs(first, is_whole ? first + LINE : nullptr);
+            const Lanes scale = all(x.scales[(token + t) * x.scales_stride + group]);
             for (int n = 0; n < OUTPUTS; ++n) {
                 tile.added[t][n] = multiply_add(products(given, factors[n]), scale, tile.added[t][n]);
             }
         }
-    }
+        weights += 2 * NEXT;
+    };
+    for (int group = 0; group < lines / 2; ++group) advance(group, std::true_type{});
+    if (lines % 2 != 0) advance(lines / 2, std::false_type{});
     tile.finish(out);
 }
 
@@ -127,7 +136,7 @@ inline void compute_tile(const Linear& layer, const Inputs& x, int64_t token, in
     } else if (layer.format == INT8) {
         const int8_t* weights = static_cast<const int8_t*>(layer.weight) + packed;
         with_count<INT8_TOKENS>(count, [&](auto n) {
-            int8_tile<n.value>(weights, layer.stride / GROUP, x, token, out);
+            int8_tile<n.value>(weights, layer.stride / LINE, x, token, out);
         });
     } else {
         const float* rows[OUTPUTS];
@@ -164,19 +173,22 @@ inline void multiply(const Linear& layer, const Inputs& x, int tokens, int first
     }
 }
 
-// Bytes in [-127, 127] and their scales; `values` is a multiple of GROUP long.
+// Bytes in [-127, 127] and their scales; `count` is a multiple of LINE.
 inline void quantize(const float* values, int count, int8_t* bytes, float* scales) {
-    for (int g = 0; g < count / GROUP; ++g, values += GROUP, bytes += GROUP) {
+    for (int first = 0; first < count; first += GROUP) {
+        const int end = std::min(first + GROUP, count);
         Lanes most = all(0);
-        for (int i = 0; i < GROUP; i += Lanes::count) most = larger(most, absolute(load(values + i)));
-        const float range = largest(most);
-        scales[g] = range / 127;
-        const Lanes factor = all(range > 0 ? 127 / range : 0);
-        float steps[GROUP];
-        for (int i = 0; i < GROUP; i += Lanes::count) {
-            store(steps + i, rounded(load(values + i) * factor));
+        for (int i = first; i < end; i += Lanes::count) {
+            most = larger(most, absolute(load(values + i)));
         }
-        for (int i = 0; i < GROUP; ++i) bytes[i] = static_cast<int8_t>(steps[i]);
+        const float range = largest(most);
+        scales[first / GROUP] = range / 127;
+        const Lanes factor = all(range > 0 ? 127 / range : 0);
+        float steps[Lanes::count];
+        for (int i = first; i < end; i += Lanes::count) {
+            store(steps, rounded(load(values + i) * factor));
+            for (int n = 0; n < Lanes::count; ++n) bytes[i + n] = static_cast<int8_t>(steps[n]);
+        }
     }
 }
 

@@ -8,7 +8,8 @@
 
 namespace llmserver {
 
-inline int64_t padded(int64_t size) { return (size + GROUP - 1) / GROUP * GROUP; }
+inline int64_t padded(int64_t size) { return (size + LINE - 1) / LINE * LINE; }
+inline int64_t groups_of(int64_t size) { return (size + GROUP - 1) / GROUP; }
 
 // A row of floats per token and, for int8 layers, the same as bytes with a scale per group. Grows
 // with the largest step and stays.
@@ -19,12 +20,12 @@ struct Rows {
         stride = padded(size);
         grow(values_, tokens * stride);
         grow(bytes_, tokens * stride);
-        grow(scales_, tokens * (stride / GROUP));
+        grow(scales_, tokens * groups_of(stride));
     }
 
     float* row(int64_t token) { return values_.data() + token * stride; }
     int8_t* bytes_of(int64_t token) { return bytes_.data() + token * stride; }
-    float* scales_of(int64_t token) { return scales_.data() + token * (stride / GROUP); }
+    float* scales_of(int64_t token) { return scales_.data() + token * groups_of(stride); }
 
 private:
     template <class Number>

@@ -8,12 +8,13 @@ namespace llmserver {
 using Half = uint16_t;
 
 // Packed weights are [outputs / OUTPUTS][inputs / line][OUTPUTS][line], so that a tile reads one
-// cache line after the other; a line is HALVES or GROUP numbers. Both sides are filled up with
-// zeros, inputs to a multiple of GROUP. Inputs of an int8 layer have one scale per GROUP.
+// cache line after the other; a line is HALVES numbers or LINE bytes. Both sides are filled up with
+// zeros, inputs to a multiple of LINE. Inputs of an int8 layer have one scale per GROUP, of which
+// the last may be half.
 constexpr int OUTPUTS = 4;
 constexpr int LINE = 64;
 constexpr int HALVES = LINE / sizeof(Half);
-constexpr int GROUP = LINE;
+constexpr int GROUP = 2 * LINE;
 
 enum Format : int32_t { FP32 = 0, FP16 = 1, INT8 = 2 };
 
