@@ -82,7 +82,7 @@ class CallFormat:
         try:
             found = parse_response(text, only_calls, prefix="", tools=tools).get(CALLS, [])
             calls = [_call(one) for part in found for one in _listed(part)]
-        except (ValueError, LookupError, TypeError, AttributeError):
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return ()
         return tuple(calls) if all(self.offers(call.name) for call in calls) else ()
 

@@ -19,7 +19,15 @@ _RESERVED = frozenset({"messages", "bos_token", "eos_token"}) | frozenset(
 """What a caller's options must not replace."""
 
 # What templates do to values of another shape than they expect.
-_TEMPLATE_ERRORS = (TemplateError, TypeError, ValueError, LookupError, AttributeError)
+_TEMPLATE_ERRORS = (
+    TemplateError,
+    TypeError,
+    ValueError,
+    ArithmeticError,
+    LookupError,
+    AttributeError,
+    RecursionError,
+)
 
 _NO_TEMPLATE = "This model has no chat template; send `prompt` instead of `messages`."
 
@@ -109,7 +117,7 @@ def _written_call(call: ToolCall) -> dict[str, Any]:
     """With the arguments as an object, which templates write in their own way."""
     arguments: Any = call.arguments
     # A model may have written no JSON; then it sees its own words again.
-    with suppress(ValueError):
+    with suppress(ValueError, RecursionError):
         arguments = json.loads(call.arguments)
     function = {"name": call.name, "arguments": arguments}
     return {"id": call.id, "type": "function", "function": function}

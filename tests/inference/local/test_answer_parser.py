@@ -152,6 +152,11 @@ def test_a_call_that_is_none_is_content(template, text: str):
     assert said([text], parser(template)) == (text, "", [])
 
 
+def test_a_call_that_is_nested_without_end_is_content():
+    text = f'<tool_call>{{"name": "get_time", "zone": {"[" * 5000}</tool_call>'
+    assert said([text], parser(QWEN)) == (text, "", [])
+
+
 @pytest.mark.parametrize("template", [QWEN, MISTRAL])
 def test_white_space_before_what_is_no_call_stays(template):
     text = "Well.\n\n<tool_call>none</tool_call>"

@@ -45,6 +45,12 @@ def test_arguments_that_are_no_json_stay_as_they_are(chat: ChatTemplate):
     assert '"arguments": "{\\"zone"' in chat.render((*ASKED, called))
 
 
+def test_arguments_that_are_nested_without_end_stay_as_they_are(chat: ChatTemplate):
+    deep = "[" * 5000
+    called = Message("assistant", "", tool_calls=(ToolCall("x1", "get_time", deep),))
+    assert deep in chat.render((*ASKED, called))
+
+
 def test_thoughts_are_written(chat: ChatTemplate):
     text = chat.render((*ASKED, Message("assistant", "Rain.", reasoning="Autumn")))
     assert "<think>\nAutumn\n</think>\n\nRain." in text
