@@ -34,8 +34,13 @@ def _schema(value: Any) -> str:
     """As JSON, its properties in the order in which they were sent: answers have the same."""
     if not isinstance(value, dict):
         raise PydanticCustomError("not_a_schema", "It is no object with a JSON schema")
+    return _bounded(compact(value), MAX_SCHEMA_BYTES)
+
+
+def compact(schema: dict[str, Any]) -> str:
+    """Not so deep that who reads it again could run out of stack."""
     try:
-        return _bounded(orjson.dumps(value).decode(), MAX_SCHEMA_BYTES)
+        return orjson.dumps(schema).decode()
     except orjson.JSONEncodeError:
         raise PydanticCustomError("not_a_schema", "It is nested too deeply") from None
 

@@ -1,6 +1,5 @@
 """What a caller may say about functions that the model calls, and about how it thinks."""
 
-import json
 import re
 from typing import Annotated, Any, Literal, Self
 
@@ -15,6 +14,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from gateway.api.sampling_body import Body
+from gateway.api.structured_body import compact
 from inference.tools import Function, ToolCall, ToolChoice, Tools
 from inference.types import TemplateOption
 
@@ -46,15 +46,11 @@ def _parameters(value: dict[str, Any]) -> dict[str, Any]:
     properties = value.get("properties", {})
     if not isinstance(properties, dict):
         raise PydanticCustomError("not_a_schema", "It is no object", {"at": ".properties"})
-    if len(_compact(value)) > MAX_PARAMETERS_BYTES:
+    if len(compact(value).encode()) > MAX_PARAMETERS_BYTES:
         raise PydanticCustomError(
             "too_large", "Its JSON has more than {most} bytes", {"most": MAX_PARAMETERS_BYTES}
         )
     return value
-
-
-def _compact(value: object) -> str:
-    return json.dumps(value, separators=(",", ":"))
 
 
 FunctionName = Annotated[str, AfterValidator(_function_name)]
@@ -74,7 +70,7 @@ class FunctionBody(Body):
 
     def to_function(self) -> Function:
         schema = self.parameters or {"type": "object", "properties": {}}
-        return Function(self.name, self.description or "", _compact(schema), self.strict)
+        return Function(self.name, self.description or "", compact(schema), self.strict)
 
 
 class ToolBody(Body):
@@ -228,8 +224,5 @@ class ToolsBody(Body):
 
 def _size(tool: ToolBody) -> int:
     function = tool.function.to_function()
-    return (
-        len(function.name)
-        + len(function.description.encode(errors="replace"))
-        + len(function.parameters)
-    )
+    told = function.name + function.description + function.parameters
+    return len(told.encode(errors="replace"))

@@ -28,6 +28,13 @@ def large(number: int) -> dict[str, Any]:
     return function(name=f"f{number}", parameters={"type": "object", "title": "a" * 60_000})
 
 
+def nested(levels: int) -> list[Any]:
+    inside: list[Any] = []
+    for _ in range(levels):
+        inside = [inside]
+    return inside
+
+
 def named(name: str) -> dict[str, Any]:
     return {"type": "function", "function": {"name": name}}
 
@@ -116,6 +123,11 @@ BAD_FIELDS = [
     ),
     (
         {"tools": [function(parameters={"type": "object", "title": "a" * 70_000})]},
+        INVALID,
+        "tools[0].function.parameters",
+    ),
+    (
+        {"tools": [function(parameters={"type": "object", "allOf": nested(900)})]},
         INVALID,
         "tools[0].function.parameters",
     ),
