@@ -36,7 +36,7 @@ class Score:
 class Vocabulary:
     """`size` is the width of the model's logits, which may be more than the tokenizer knows.
 
-    Used by the step thread alone.
+    `describe` and `piece`, which remember, are for the step thread alone.
     """
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", size: int) -> None:

@@ -8,7 +8,7 @@ import torch
 from inference.local.decoder import Decoder
 from inference.local.linear import PackedLinear, PlainLinear
 from inference.local.native.library import FP32, Layer, Linear, Model, Step, address, kernels
-from inference.local.native.linears import NativeLinear
+from inference.local.native.linears import OUTPUTS, NativeLinear
 from inference.local.packing import StepContext
 
 
@@ -28,6 +28,9 @@ class NativeDecoder:
             raise ValueError("the kernels compute in fp32 on the CPU")
         self._kernels = kernels()
         layers = [_layer(layer) for layer in decoder.layers]
+        if any(layer.down.inputs % OUTPUTS for layer in layers):
+            # The second half of what gate and up give would begin within a block of weights.
+            raise ValueError(f"the kernels want an intermediate size that {OUTPUTS} divides")
         # The structure only points to the layers.
         self._layers = (Layer * len(layers))(*layers)
         self._model = self._description()
@@ -108,6 +111,8 @@ def _linear(layer: PackedLinear) -> Linear:
         return layer.structure
     if not isinstance(layer, PlainLinear):
         raise ValueError("the kernels cannot read weights that torch has packed")
+    if layer.weight.dtype != torch.float32 or not layer.weight.is_contiguous():
+        raise ValueError("the kernels want plain weights in fp32, one row after the other")
     outputs, inputs = layer.weight.shape
     return Linear(
         format=FP32,

@@ -85,6 +85,15 @@ CONFIGS: dict[str, Callable[[], PretrainedConfig]] = {
     "llama": partial(LlamaConfig, **GROUPED, tie_word_embeddings=True),
     "llama_biased": partial(LlamaConfig, **GROUPED, attention_bias=True, mlp_bias=True),
     "llama3": partial(LlamaConfig, **GROUPED, head_dim=16, rope_parameters=LLAMA3_ROPE),
+    # Sizes that fill neither registers nor tiles, and more heads to a key than a tile takes.
+    "llama_uneven": partial(
+        LlamaConfig,
+        **{**SMALL, "hidden_size": 36, "intermediate_size": 52, "num_attention_heads": 9},
+        num_key_value_heads=1,
+        head_dim=20,
+    ),
+    # Its gates do not end where a block of packed weights does.
+    "llama_odd_gates": partial(LlamaConfig, **{**GROUPED, "intermediate_size": 50}),
     "smollm3": partial(SmolLM3Config, **SMALL, num_key_value_heads=4, no_rope_layers=[1, 0, 1]),
     "qwen2_windowed": partial(
         Qwen2Config, **GROUPED, use_sliding_window=True, sliding_window=12, max_window_layers=1

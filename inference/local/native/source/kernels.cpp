@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <type_traits>
@@ -137,9 +138,9 @@ Workshop& opened() {
 // 0, or 1 when memory or threads cannot be had; Python raises MemoryError then.
 template <class Work>
 int guarded(Work work) {
-    Workshop& here = opened();
-    const std::lock_guard<std::mutex> hold(here.in_use);
     try {
+        Workshop& here = opened();
+        const std::lock_guard<std::mutex> hold(here.in_use);
         work(here);
         return 0;
     } catch (const std::exception&) {

@@ -19,7 +19,7 @@ constexpr int GROUP = 2 * LINE;
 enum Format : int32_t { FP32 = 0, FP16 = 1, INT8 = 2 };
 
 // `weight` is packed or, in fp32, [outputs, stride]; `stride` is the inputs with what was filled up.
-// `scales` (int8 only) and `bias` (may be null) are [outputs]. 
+// `scales` (int8 only) and `bias` (may be null) are [outputs].
 struct Linear {
     int32_t format, outputs, inputs, stride;
     const void* weight;

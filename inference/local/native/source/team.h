@@ -54,14 +54,16 @@ private:
 class Team {
 public:
     explicit Team(int size) : size_(size) {
-        for (int i = 1; i < size; ++i) threads_.emplace_back([this] { serve(); });
+        try {
+            for (int i = 1; i < size; ++i) threads_.emplace_back([this] { serve(); });
+        } catch (...) {
+            // A thread that nobody joins would end the process.
+            dismiss();
+            throw;
+        }
     }
 
-    ~Team() {
-        work_ = nullptr;
-        started_.raise();
-        for (auto& thread : threads_) thread.join();
-    }
+    ~Team() { dismiss(); }
 
     Team(const Team&) = delete;
     Team& operator=(const Team&) = delete;
@@ -96,6 +98,12 @@ private:
         } else {
             met_.wait_past(seen);
         }
+    }
+
+    void dismiss() {
+        work_ = nullptr;
+        started_.raise();
+        for (auto& thread : threads_) thread.join();
     }
 
     void serve() {

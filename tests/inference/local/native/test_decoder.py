@@ -15,7 +15,10 @@ from inference.local.traced import TracedDecoder
 from inference.types import SamplingParams
 from tests.inference.local.test_decoder_choice import checked
 
-KINDS = ["llama", "llama3", "llama_biased", "mistral", "qwen2", "qwen3", "smollm3"]
+KINDS = [
+    *("llama", "llama3", "llama_biased", "llama_uneven"),
+    *("mistral", "qwen2", "qwen3", "smollm3"),
+]
 
 
 def forward_of(model):
@@ -86,6 +89,19 @@ def test_switched_off_everything_runs_through_torch(tiny_model, monkeypatch):
     monkeypatch.setenv(library.VARIABLE, library.OFF)
     made = checked(tiny_model("llama"), Format.INT8)
     assert isinstance(made.network, TracedDecoder)
+
+
+@pytest.mark.parametrize("weights", list(Format))
+def test_gates_that_end_within_a_block_run_through_torch(tiny_model, weights):
+    made = checked(tiny_model("llama_odd_gates"), weights)
+    assert not isinstance(made.network, NativeDecoder)
+
+
+def test_plain_weights_of_another_layout_are_refused(tiny_model):
+    made = checked(tiny_model("llama"))
+    made.decoder.layers[1].down.weight = made.decoder.layers[1].down.weight.T.contiguous().T
+    with pytest.raises(ValueError, match="one row after the other"):
+        NativeDecoder(made.decoder)
 
 
 def test_a_wrong_result_is_noticed(tiny_model, monkeypatch):
