@@ -44,7 +44,6 @@ from inference.types import (
     Event,
     Finished,
     FinishReason,
-    Message,
     Request,
     Task,
     TokenChunk,
@@ -211,7 +210,7 @@ def _admitted(
         created=bill.tally.started_at,
         requests=admission.requests,
         tokens=admission.tokens,
-        prompt_tokens=accepted.prompt_tokens if bill.tally.choices == 1 else None,
+        prompt_tokens=accepted.prompt_tokens if len(bill.request.prompts) < 2 else None,
     )
 
 
@@ -287,16 +286,11 @@ def estimate_prompt(request: CallerRequest) -> int:
     """Tokens of all prompts, rather too many than too few: what is not used is given back."""
     if request.messages is None:
         return sum(_estimate(prompt) for prompt in request.prompts)
-    size = sum(_size(text) for message in request.messages for text in _texts(message))
+    size = sum(_size(text) for message in request.messages for text in message.texts)
     tools = request.tools if isinstance(request, CompletionRequest) else None
     for function in tools.functions if tools else ():
         size += _size(function.name + function.description + function.parameters)
     return math.ceil(size / BYTES_PER_TOKEN) + TOKENS_PER_MESSAGE * (len(request.messages) + 1)
-
-
-def _texts(message: Message) -> tuple[str, ...]:
-    called = (call.name + call.arguments for call in message.tool_calls)
-    return (message.content, message.reasoning, *called)
 
 
 def _estimate(prompt: Prompt) -> int:

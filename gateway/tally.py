@@ -88,10 +88,6 @@ class Tally:
         self._ended: float | None = None
 
     @property
-    def choices(self) -> int:
-        return len(self._choices)
-
-    @property
     def text(self) -> str:
         """Of all choices, one after the other."""
         return "\n".join("".join(choice.texts) for choice in self._choices)

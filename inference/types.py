@@ -48,6 +48,12 @@ class Message:
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str = ""
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All that a model gets to read of it, for estimates of tokens."""
+        called = (call.name + call.arguments for call in self.tool_calls)
+        return (self.content, self.reasoning, *called)
+
 
 TemplateOption = tuple[str, bool | int | float | str]
 

@@ -78,7 +78,8 @@ class Tally:
 def count_prompt(request: GenerationRequest) -> int:
     if request.prompt_ids is not None:
         return len(request.prompt_ids)
-    texts = [message.content for message in request.messages or ()] + [request.prompt or ""]
+    texts = [text for message in request.messages or () for text in message.texts]
+    texts.append(request.prompt or "")
     functions = request.tools.functions if request.tools is not None else ()
     texts += [one.name + one.description + one.parameters for one in functions]
     return estimate_tokens(sum(len(text.encode(errors="replace")) for text in texts))

@@ -3,9 +3,10 @@ from typing import Any
 import pytest
 
 from inference.errors import UpstreamInvalidResponse
+from inference.remote.tally import count_prompt, estimate_tokens
 from inference.remote.tool_calls import MAX_CALLS, CallNumbers, read_calls
 from inference.tools import ToolCall, joined
-from inference.types import Finished, FinishReason, TokenChunk
+from inference.types import Finished, FinishReason, GenerationRequest, Message, TokenChunk
 from tests.inference.remote.asking import ask
 from tests.inference.remote.upstream import Call
 
@@ -104,3 +105,9 @@ async def test_an_answer_with_calls_ends_in_them_whatever_the_host_says():
     finished = (await said({"tool_calls": [BEGUN]}, reason="stop"))[-1]
     assert isinstance(finished, Finished)
     assert finished.reason is FinishReason.TOOL_CALLS
+
+
+def test_calls_and_thoughts_of_a_conversation_are_estimated_too():
+    called = Message("assistant", "", "think" * 4, (ToolCall("x1", "f", "a" * 19),))
+    request = GenerationRequest("r", "m", messages=(called,))
+    assert count_prompt(request) == estimate_tokens(40)
