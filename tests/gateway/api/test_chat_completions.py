@@ -1,7 +1,7 @@
 import pytest
 from pytest_django import Settings
 
-from gateway.api.documentation import ChatCompletion
+from gateway.api.answer_shapes import ChatCompletion
 from inference.errors import RunnerDied
 from inference.fake import FakeBackend
 from inference.types import Message

@@ -4,7 +4,7 @@ from typing import Any
 import openai
 import pytest
 
-from gateway.api.documentation import ChatCompletion, Generated, TextCompletion
+from gateway.api.answer_shapes import ChatCompletion, Generated, TextCompletion
 from gateway.models import UsageRecord
 from inference.errors import InvalidRequest
 from inference.fake import FakeBackend

@@ -7,7 +7,7 @@ from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.settings import spectacular_settings
 from drf_spectacular.validation import validate_schema
 
-from gateway.api import documentation
+from gateway.api import answer_shapes, documentation
 from gateway.api.completion_body import CompletionBody
 from gateway.api.embeddings import EmbeddingsBody
 from gateway.api.errors import envelope
@@ -71,12 +71,12 @@ def test_the_examples_are_valid_requests(schema: dict[str, Any], path: str, form
 
 
 def test_the_examples_are_valid_answers():
-    documentation.ChatCompletion.model_validate(documentation.CHAT_ANSWER)
-    documentation.TextCompletion.model_validate(documentation.TEXT_ANSWER)
-    documentation.Generated.model_validate(documentation.GENERATED)
-    documentation.ListedModel.model_validate(documentation.MODEL)
-    documentation.EmbeddingList.model_validate(documentation.EMBEDDED)
+    answer_shapes.ChatCompletion.model_validate(documentation.CHAT_ANSWER)
+    answer_shapes.TextCompletion.model_validate(documentation.TEXT_ANSWER)
+    answer_shapes.Generated.model_validate(documentation.GENERATED)
+    answer_shapes.ListedModel.model_validate(documentation.MODEL)
+    answer_shapes.EmbeddingList.model_validate(documentation.EMBEDDED)
 
 
 def test_an_error_has_the_documented_shape():
-    documentation.ErrorEnvelope.model_validate(envelope(InvalidKey(), "req_1").body)
+    answer_shapes.ErrorEnvelope.model_validate(envelope(InvalidKey(), "req_1").body)

@@ -9,7 +9,7 @@ import pytest
 from channels.db import database_sync_to_async
 
 from gateway import database
-from gateway.api.documentation import EmbeddingList
+from gateway.api.answer_shapes import EmbeddingList
 from gateway.api.handler import DataPlaneHandler
 from gateway.models import (
     ApiKey,

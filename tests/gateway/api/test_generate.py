@@ -1,6 +1,6 @@
 import pytest
 
-from gateway.api.documentation import Generated
+from gateway.api.answer_shapes import Generated
 from inference.fake import FakeBackend
 from inference.types import Message
 from tests.gateway.api.asgi_client import AsgiClient

@@ -1,6 +1,6 @@
 from channels.db import database_sync_to_async
 
-from gateway.api.documentation import ListedModel, ModelList
+from gateway.api.answer_shapes import ListedModel, ModelList
 from gateway.api.handler import DataPlaneHandler
 from gateway.runtime import Runtime
 from tests.gateway.api.asgi_client import AsgiClient

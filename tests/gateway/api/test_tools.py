@@ -5,7 +5,7 @@ from typing import Any
 import openai
 import pytest
 
-from gateway.api.documentation import ChatCompletion, Generated
+from gateway.api.answer_shapes import ChatCompletion, Generated
 from gateway.models import CachedCompletion
 from inference.fake import FakeBackend
 from inference.tools import Function, ToolCall, ToolCallDelta, ToolChoice, Tools
