@@ -26,6 +26,7 @@ from inference.local.loaded_model import LoadedModel, OnProgress
 from inference.local.runner_spec import EngineStats, RunnerSpec, StepUnderWay
 from inference.local.scheduler import Scheduler, Step
 from inference.local.sequence import Sequence
+from inference.local.tracebacks import frames_of
 from inference.local.vocabulary import Score
 from inference.types import (
     FinishReason,
@@ -307,7 +308,14 @@ class Engine:
             # Others with the same prompt need not wait for the whole answer.
             self._keep(sequence)
         generation = self._generations[sequence.id]
-        events = generation.advance(token, time.monotonic(), score)
+        try:
+            events = generation.advance(token, time.monotonic(), score)
+        except Exception as error:  # noqa: BLE001 - no fault of the others in its step
+            logger.error("could not go on with %s: %s", sequence.id, frames_of(error))
+            return self._fail(
+                [sequence],
+                "The server could not read what the model wrote. Try again, or change the prompt.",
+            )
         if generation.is_finished:
             self._keep(sequence)
             self._release(sequence)

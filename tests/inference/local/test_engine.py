@@ -6,6 +6,7 @@ import torch
 
 from inference.errors import BackendUnavailable, InvalidRequest, Overloaded, PromptTooLong
 from inference.local.engine import MAX_FAILED_STEPS
+from inference.local.generation import Generation
 from inference.types import Accepted, FinishReason, Usage
 
 LONG = 200
@@ -287,6 +288,23 @@ def test_a_failed_step_fails_its_requests_and_the_engine_goes_on(broken_engine):
     broken_engine.submit("next", "A dog", max_tokens=2)
     assert broken_engine.answer("next").finished
     assert broken_engine.engine.failed is None
+
+
+def test_an_answer_that_cannot_be_read_leaves_the_others_alone(run_engine, monkeypatch):
+    advance = Generation.advance
+
+    def unreadable(generation, *token):
+        if generation.sequence.id == "sick":
+            raise RecursionError
+        return advance(generation, *token)
+
+    monkeypatch.setattr(Generation, "advance", unreadable)
+    driven = run_engine()
+    for name in ("healthy", "sick"):
+        driven.submit(name, "A dog", max_tokens=20)
+    assert isinstance(driven.answer("sick").error, BackendUnavailable)
+    assert driven.answer("healthy").finished.usage.completion_tokens == 20
+    assert driven.engine.failed is None
 
 
 def test_it_gives_up_after_several_failed_steps_in_a_row(broken_engine):
