@@ -16,7 +16,8 @@ RUNTIME_BYTES = 400 * 2**20
 # On a CPU the KV cache is fp32, and so is what is not packed.
 BYTES_PER_NUMBER = 4
 
-# FBGEMM packs blocks of so many inputs, the last one at its full size too.
+# FBGEMM packs blocks of so many inputs, the last one at its full size too. Our own kernels need
+# less, but only the runner knows whether they run here.
 FP16_BLOCK = 512
 
 _INDEX = "model.safetensors.index.json"

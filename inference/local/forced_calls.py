@@ -14,15 +14,13 @@ from transformers.utils.chat_parsing.response_templates import ResponseTemplate
 from inference.errors import InvalidRequest
 from inference.local.call_reader import CALLS
 from inference.local.chat_template import ChatTemplate
+from inference.local.grammars import JSON_STYLE
 from inference.local.regions import PieceKind, Regions
 from inference.tools import Function, ToolCall, Tools
 from inference.types import Message
 
 # Without a bound a model can go on with blanks until its tokens run out.
 GAP = r"/[ \n]{0,2}/"
-
-# As schemas of a response_format are taken: blanks are bounded, overlapping choices allowed.
-STYLE = {"whitespace_pattern": r"[ \t]{1,2}|\r?\n[ \t]{0,24}", "coerce_one_of": True}
 
 ASKED = Message("user", "Hello")
 CALL = ToolCall("aB3dE6gH9", "probe_of_calls", '{"text": "two words", "count": 3}')
@@ -154,4 +152,4 @@ def _closed(function: Function) -> dict[str, Any]:
     schema: dict[str, Any] = json.loads(function.parameters or "{}")
     if not _OPEN_SCHEMA & schema.keys():
         schema = {"additionalProperties": False, **schema}
-    return {**schema, "type": "object", "x-guidance": STYLE}
+    return {**schema, "type": "object", "x-guidance": JSON_STYLE}
