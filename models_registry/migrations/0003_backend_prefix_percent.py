@@ -14,6 +14,7 @@ class Migration(migrations.Migration):
             model_name="backend",
             name="prefix_percent",
             field=models.PositiveSmallIntegerField(
+                db_default=25,
                 default=25,
                 help_text="Percent of the memory for KV that keeps prefixes of former prompts; 0: none.",
                 validators=[django.core.validators.MaxValueValidator(90)],

@@ -112,6 +112,7 @@ class Backend(models.Model):
     )
     prefix_percent = models.PositiveSmallIntegerField(
         default=DEFAULT_PREFIX_PERCENT,
+        db_default=DEFAULT_PREFIX_PERCENT,
         validators=[MaxValueValidator(MAX_PREFIX_PERCENT)],
         help_text="Percent of the memory for KV that keeps prefixes of former prompts; 0: none.",
     )
