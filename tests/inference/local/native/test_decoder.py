@@ -1,4 +1,5 @@
 import random
+from functools import cache
 
 import pytest
 import torch
@@ -19,6 +20,17 @@ KINDS = [
     *("llama", "llama3", "llama_biased", "llama_uneven"),
     *("mistral", "qwen2", "qwen3", "smollm3"),
 ]
+
+
+@pytest.fixture(scope="module")
+def decoder_of(tiny_model):
+    """Packed weights are the same for all instruction sets, so each model is loaded once."""
+
+    @cache
+    def load(kind, weights):
+        return checked(tiny_model(kind), weights).decoder
+
+    return load
 
 
 def forward_of(model):
@@ -59,11 +71,11 @@ DEVIATION = {Format.FP32: 2e-5, Format.FP16: 2e-5, Format.INT8: 5e-2}
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("weights", list(Format))
-def test_it_computes_what_the_decoder_in_torch_computes(tiny_model, instructions, kind, weights):
-    made = checked(tiny_model(kind), weights)
+def test_it_computes_what_the_decoder_in_torch_computes(decoder_of, instructions, kind, weights):
+    decoder = decoder_of(kind, weights)
     lengths = [1, 3, 17, 64, 65, 130]
-    expected = computed_in_pieces(forward_of(made.decoder), lengths, seed=1)
-    logits = computed_in_pieces(forward_of(NativeDecoder(made.decoder)), lengths, seed=1)
+    expected = computed_in_pieces(forward_of(decoder), lengths, seed=1)
+    logits = computed_in_pieces(forward_of(NativeDecoder(decoder)), lengths, seed=1)
     for name, row in expected.items():
         assert (logits[name] - row).norm() < DEVIATION[weights] * row.norm()
 
@@ -71,13 +83,13 @@ def test_it_computes_what_the_decoder_in_torch_computes(tiny_model, instructions
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("weights", list(Format))
 @pytest.mark.parametrize("seed", range(4))
-def test_any_pieces_beside_any_others_give_the_same_bits(tiny_model, kind, weights, seed):
-    made = checked(tiny_model(kind), weights)
+def test_any_pieces_beside_any_others_give_the_same_bits(decoder_of, kind, weights, seed):
+    decoder = decoder_of(kind, weights)
     lengths = [2, 9, 33, 70, 140]
-    together = computed_in_pieces(forward_of(NativeDecoder(made.decoder)), lengths, seed)
+    together = computed_in_pieces(forward_of(NativeDecoder(decoder)), lengths, seed)
     for number, length in enumerate(lengths):
         alone = sequence_of(number, length)
-        logits = advanced(forward_of(NativeDecoder(made.decoder)), [Chunk(alone, length)])
+        logits = advanced(forward_of(NativeDecoder(decoder)), [Chunk(alone, length)])
         assert torch.equal(together[alone.id], logits[alone.id])
 
 
