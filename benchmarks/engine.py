@@ -22,8 +22,8 @@ from benchmarks.shapes import SHAPES, Shape
 from benchmarks.table import Row
 from benchmarks.worker import THREADS, MeasurementFailed, Worker
 
-GGUF_KINDS = {"fp16": "F16", "int8": "Q8_0"}
-PARTS = ("fp16", "int8", "generate", "turn", "curves", "http")
+GGUF_KINDS = {"fp16": "F16", "bf16": "F16", "int8": "Q8_0"}
+PARTS = ("fp16", "bf16", "int8", "generate", "turn", "curves", "http")
 MAX_RUNNING = 64
 ARRIVALS_PER_S = 2.0
 SEED = 7
@@ -42,6 +42,8 @@ class Bench:
     def run(self, parts: list[str]) -> None:
         if "fp16" in parts or "curves" in parts or "turn" in parts or "generate" in parts:
             self._attempt("fp16", lambda: self._with_ours("fp16", parts))
+        if "bf16" in parts:
+            self._attempt("bf16", lambda: self._with_ours("bf16", ["bf16", "generate"]))
         if "int8" in parts:
             self._attempt("int8", lambda: self._with_ours("int8", ["int8"]))
         if "http" in parts:
@@ -61,7 +63,7 @@ class Bench:
             if weights in parts:
                 self._attempt(weights, lambda: self._against_llama(ours, weights, loaded))
             if "generate" in parts:
-                self._attempt("generate", lambda: self._against_generate(ours, loaded))
+                self._attempt("generate", lambda: self._against_generate(ours, weights, loaded))
             if "turn" in parts:
                 say("second turn of a chat …")
                 self._add(solo.second_turn(ours, self.plan, self.prompts))
@@ -96,15 +98,15 @@ class Bench:
                 table.Figure(f"peak RSS of llama.cpp {kind}", llama.call("peak_rss") / 2**20, "MiB")
             )
 
-    def _against_generate(self, ours: Worker, loaded: dict[str, Any]) -> None:
+    def _against_generate(self, ours: Worker, weights: str, loaded: dict[str, Any]) -> None:
         folder = str(peers.model_folder(self.shape))
         with Worker("static_batch", self.logs) as batch:
             dtype, why = fastest_dtype(batch, folder, self.prompts)
             say(f"decode, 16 requests against generate in {dtype} …")
             row = blank(
-                "decode, 16 requests, fp16, against generate",
+                f"decode, 16 requests, {weights}, against generate",
                 f"transformers generate, {dtype}, static batch",
-                "; ".join(filter(None, (ran_as("fp16", loaded), why))),
+                "; ".join(filter(None, (ran_as(weights, loaded), why))),
             )
             prompts = self.prompts.batch(16, duels.PROMPT_TOKENS)
             self._add(duels.decode_row(ours, batch, self.plan, prompts, row))
@@ -129,20 +131,21 @@ class Bench:
         with Worker("static_batch", self.logs) as probe:
             dtype, why = fastest_dtype(probe, str(folder), self.prompts)
         # The server does not say over HTTP what it computes in; the same engine here does.
+        weights = "bf16" if dtype == "bfloat16" else "fp16"
         with Worker("ours", self.logs) as ours:
-            why = "; ".join(filter(None, (ran_as("fp16", self._load(ours, "fp16")), why)))
+            why = "; ".join(filter(None, (ran_as(weights, self._load(ours, weights)), why)))
         mine, theirs = [], []
         for round_ in range(self.plan.http_rounds):
             prompts = [Prompts(self.shape, SEED + round_) for _ in range(2)]
             say(f"mixed requests over HTTP, round {round_ + 1}: ours …")
-            with servers.ours(folder, "fp16") as target:
+            with servers.ours(folder, weights) as target:
                 mine.append(self._drive(target, plan, prompts[0]))
             say(f"mixed requests over HTTP, round {round_ + 1}: transformers serve in {dtype} …")
             with servers.transformers_serve(python, folder, dtype) as target:
                 theirs.append(self._drive(target, plan, prompts[1]))
         ours_, peer = Samples(tuple(mine)), Samples(tuple(theirs))
         against = f"transformers serve, continuous batching, {dtype}"
-        what = "32 mixed requests over HTTP"
+        what = f"32 mixed requests over HTTP, {weights}"
         self._add(Row(what, against, "tok/s", ours_, peer, paired_ratio(ours_, peer), why))
 
     def _drive(

@@ -198,9 +198,10 @@ def _max_tokens(spec: RunnerSpec, source: _Source, model: PreTrainedModel) -> in
 def _format(spec: RunnerSpec, choice: devices.DeviceChoice) -> FormatChoice:
     if choice.device != "cpu":
         return FormatChoice(Format.FP32, f"{choice.dtype} throughout")
-    if spec.weights == Format.INT8:
+    if spec.weights in (Format.INT8, Format.BF16):
         chosen = linear.choose_format(Format.FP16)
-        return replace(chosen, reason=f"int8 is for models that write text; {chosen.reason}")
+        reason = f"{spec.weights} is for models that write text; {chosen.reason}"
+        return replace(chosen, reason=reason)
     return linear.choose_format(spec.weights)
 
 

@@ -17,7 +17,12 @@ from torch import nn
 
 from inference.local.native import library
 from inference.local.native.library import KernelsUnavailable
-from inference.local.native.linears import NativeFp16Linear, NativeInt8Linear, NativeLinear
+from inference.local.native.linears import (
+    NativeBf16Linear,
+    NativeFp16Linear,
+    NativeInt8Linear,
+    NativeLinear,
+)
 
 # The largest number that fp16 holds; weights beyond it would be cut off.
 FP16_MAX = 65504.0
@@ -29,13 +34,14 @@ ACTIVATION_ZERO = 64
 WEIGHT_STEPS = 127
 
 # Relative error of one layer with random numbers. fp16 weights measure 2e-4, int8 ones 2e-2.
-SELF_TEST_TOLERANCE = {"fp16": 1e-3, "int8": 4e-2}
+SELF_TEST_TOLERANCE = {"fp16": 1e-3, "bf16": 1e-2, "int8": 4e-2}
 SELF_TEST_ROWS = 5
 
 
 class Format(StrEnum):
     FP32 = "fp32"
     FP16 = "fp16"
+    BF16 = "bf16"
     INT8 = "int8"
 
 
@@ -110,6 +116,7 @@ Pack = Callable[[torch.Tensor, torch.Tensor | None], PackedLinear]
 PACKS: dict[Format, tuple[Pack, ...]] = {
     Format.FP32: (PlainLinear,),
     Format.FP16: (NativeFp16Linear, Fp16Linear),
+    Format.BF16: (NativeBf16Linear,),
     Format.INT8: (NativeInt8Linear, Int8Linear),
 }
 
@@ -125,7 +132,9 @@ def pack(weight: torch.Tensor, bias: torch.Tensor | None, weights: Format) -> Pa
         if max(-float(least), float(most)) > FP16_MAX:
             weights, weight = Format.FP32, weight.float()
     make = _first_that_works(weights, library.wanted())
-    return (make or PlainLinear)(weight, bias)
+    if make is None:
+        return PlainLinear(weight.float(), bias)
+    return make(weight, bias)
 
 
 @cache
@@ -152,7 +161,8 @@ def choose_format(wanted: str) -> FormatChoice:
     if wanted == Format.FP32:
         return FormatChoice(Format.FP32, "as configured")
     refused: list[str] = []
-    for weights in (Format.INT8, Format.FP16) if wanted == Format.INT8 else (Format.FP16,):
+    smaller = tuple(weights for weights in (Format.INT8, Format.BF16) if wanted == weights)
+    for weights in (*smaller, Format.FP16):
         for make in PACKS[weights]:
             fault = find_fault(weights, make)
             if fault is None:

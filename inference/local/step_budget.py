@@ -4,7 +4,7 @@ Who is being answered should not notice when somebody else's long prompt is comp
 may take a few times as long as one without, no matter how fast the machine is.
 """
 
-MAX_RATIO = 2.2
+MAX_RATIO = 2.0
 """Of a step with prompt tokens to one without; the promise of 3 leaves room for noise."""
 
 MIN_TOKENS = 16

@@ -162,7 +162,8 @@ def _transformers_network(
     source: decoder_choice.Source, choice: devices.DeviceChoice, wanted: FormatChoice, why: str
 ) -> _Network:
     """Many sequences at once where the model passes the check, else one at a time."""
-    weights = Format.FP16 if wanted.weights is Format.INT8 else wanted.weights
+    own = (Format.INT8, Format.BF16)
+    weights = Format.FP16 if wanted.weights in own else wanted.weights
     config, model_class = transformers_model.class_of(source.folder)
     if compatibility.obstacle(model_class, config, source.context):
         weights = Format.FP32

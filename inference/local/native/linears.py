@@ -8,7 +8,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from inference.local.native.library import FP16, INT8, Linear, address, kernels
+from inference.local.native.library import (
+    BF16,
+    FP16,
+    INT8,
+    KernelsUnavailable,
+    Linear,
+    address,
+    kernels,
+)
+
+FORMATS = {torch.float16: FP16, torch.bfloat16: BF16, torch.int8: INT8}
 
 # As in `source/shapes.h`: weights of so many outputs lie side by side, one line of 64 bytes each.
 OUTPUTS = 4
@@ -46,7 +56,7 @@ class NativeLinear(nn.Module):
     def structure(self) -> Linear:
         """Points into this layer, which must live as long."""
         return Linear(
-            format=INT8 if self.weight.dtype == torch.int8 else FP16,
+            format=FORMATS[self.weight.dtype],
             outputs=self.outputs,
             inputs=self.inputs,
             stride=self._stride,
@@ -85,6 +95,18 @@ class NativeFp16Linear(NativeLinear):
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
         super().__init__(weight, bias, torch.float16)
+        for first in range(0, self.outputs, BLOCK_ROWS):
+            self._fill(first, weight[first : first + BLOCK_ROWS])
+
+
+class NativeBf16Linear(NativeLinear):
+    """Weights of two bytes, inputs rounded to as many, sums in fp32."""
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+        """Raises KernelsUnavailable where bf16 would be no faster than fp16."""
+        if not kernels().has_bf16:
+            raise KernelsUnavailable("this processor has no products of bf16")
+        super().__init__(weight, bias, torch.bfloat16)
         for first in range(0, self.outputs, BLOCK_ROWS):
             self._fill(first, weight[first : first + BLOCK_ROWS])
 

@@ -81,8 +81,8 @@ def test_without_kernels_weights_stay_fp32_and_it_says_why(monkeypatch):
     assert choice.reason.startswith("no NativeInt8Linear: it is broken; no Int8Linear: it is")
 
 
-def test_int8_is_only_used_when_asked_for(monkeypatch):
+def test_int8_and_bf16_are_only_used_when_asked_for(monkeypatch):
     monkeypatch.setattr(linear, "find_fault", lambda weights, make: None)
     wishes = ("auto", "fp32", "fp16", "bf16", "int8")
     chosen = [linear.choose_format(wish).weights.value for wish in wishes]
-    assert chosen == ["fp16", "fp32", "fp16", "fp16", "int8"]
+    assert chosen == ["fp16", "fp32", "fp16", "bf16", "int8"]

@@ -7,12 +7,14 @@ inline void finish_input(const Linear& layer, Rows& rows, int64_t token) {
     std::fill(row + layer.inputs, row + size, 0.0f);
     if (layer.format == INT8) {
         quantize(row, static_cast<int>(size), rows.bytes_of(token), rows.scales_of(token));
+    } else if (layer.format == BF16) {
+        round_to_bf16(row, static_cast<int>(size), rows.brains_of(token));
     }
 }
 
 inline Inputs inputs_of(Rows& rows) {
-    return {rows.row(0),           rows.stride, rows.bytes_of(0), rows.stride,
-            rows.scales_of(0), groups_of(rows.stride)};
+    return {rows.row(0),       rows.stride, rows.bytes_of(0),
+            rows.scales_of(0), groups_of(rows.stride), rows.brains_of(0)};
 }
 
 class Run {

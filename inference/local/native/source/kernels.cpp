@@ -64,7 +64,8 @@ namespace avx2 {
 }  // namespace avx2
 TARGET_END
 
-TARGET_BEGIN("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")
+// bf16 is used by name only, where `has_bf16` says that it is there.
+TARGET_BEGIN("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16")
 namespace avx512 {
 #include "lanes_avx512.inl"
 #include "linear.inl"
@@ -79,6 +80,7 @@ namespace {
 struct InstructionSet {
     const char* name;
     bool (*is_here)();
+    bool (*has_bf16)();
     void (*step)(const Model&, const Step&, Scratch&, Team&);
     void (*linear)(const Linear&, const float*, int, Rows&, float*, Team&);
 };
@@ -91,15 +93,17 @@ const InstructionSet ALL[] = {
                 __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
                 __builtin_cpu_supports("avx512vnni");
      },
-     avx512::run_step, avx512::run_linear},
+     [] { return __builtin_cpu_supports("avx512bf16") != 0; }, avx512::run_step,
+     avx512::run_linear},
     {"avx2",
      [] {
          return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
                 __builtin_cpu_supports("f16c");
      },
-     avx2::run_step, avx2::run_linear},
+     [] { return false; }, avx2::run_step, avx2::run_linear},
 #endif
-    {"portable", [] { return true; }, portable::run_step, portable::run_linear},
+    {"portable", [] { return true; }, [] { return false; }, portable::run_step,
+     portable::run_linear},
 };
 
 const InstructionSet* chosen = nullptr;
@@ -166,6 +170,9 @@ const char* llmserver_choose(const char* wanted) {
     }
     return nullptr;
 }
+
+// Of the instruction set that was chosen.
+int llmserver_has_bf16() { return chosen->has_bf16() ? 1 : 0; }
 
 int llmserver_step(const Model* model, const Step* step, int threads) {
     return guarded([&](Workshop& here) {

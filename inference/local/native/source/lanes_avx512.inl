@@ -83,3 +83,22 @@ inline Lanes products(const GroupInputs& x, const Group& group) {
     const __m512i first = _mm512_dpbusd_epi32(group.shift, x.first, group.first);
     return {_mm512_cvtepi32_ps(_mm512_dpbusd_epi32(first, x.second, group.second))};
 }
+
+// Two neighbours of a line for each lane, multiplied and added in one go.
+struct Pairs {
+    __m512bh values;
+};
+
+inline Pairs load_pairs(const Brain* from) {
+    return {reinterpret_cast<__m512bh>(_mm512_loadu_si512(from))};
+}
+inline Lanes multiply_add(Pairs a, Pairs b, Lanes c) {
+    return {_mm512_dpbf16_ps(c.values, a.values, b.values)};
+}
+inline void round_to_bf16(const float* values, int count, Brain* to) {
+    for (int i = 0; i < count; i += Lanes::count) {
+        const __m256bh rounded = _mm512_cvtneps_pbh(load(values + i).values);
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + i),
+                            reinterpret_cast<__m256i>(rounded));
+    }
+}

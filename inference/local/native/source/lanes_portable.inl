@@ -102,3 +102,10 @@ inline Lanes products(const GroupInputs& x, const Group& group) {
         return static_cast<float>(total);
     });
 }
+
+// Nothing here multiplies bf16 faster than floats, so no layer has it: see `has_bf16`.
+struct Pairs {};
+
+inline Pairs load_pairs(const Brain*) { return {}; }
+inline Lanes multiply_add(Pairs, Pairs, Lanes c) { return c; }
+inline void round_to_bf16(const float*, int, Brain*) {}

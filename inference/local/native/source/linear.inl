@@ -1,14 +1,15 @@
 // Linear layers. What one output of one token is does not depend on the tokens beside it: every
 // tile adds up the same numbers in the same order.
 
-// Inputs of a layer: [tokens, stride] floats and, for int8 layers, bytes with a scale per group.
+// Inputs of a layer: [tokens, stride] floats and, for the layers that want it, bytes with a scale
+// per group, or bf16.
 struct Inputs {
     const float* values;
     int64_t stride;
     const int8_t* bytes;
-    int64_t bytes_stride;
     const float* scales;
     int64_t scales_stride;
+    const Brain* brains;
 };
 
 // Sums of tokens times outputs, which all tiles below begin with, add to and end with.
@@ -94,7 +95,7 @@ inline void int8_tile(const int8_t* weights, int lines, const Inputs& x, int64_t
         }
         if (is_whole) fetch_ahead(weights + NEXT);
         for (int t = 0; t < tokens; ++t) {
-            const int8_t* first = x.bytes + (token + t) * x.bytes_stride + group * GROUP;
+            const int8_t* first = x.bytes + (token + t) * x.stride + group * GROUP;
             const GroupInputs given = load_inputs(first, is_whole ? first + LINE : nullptr);
             const Lanes scale = all(x.scales[(token + t) * x.scales_stride + group]);
             for (int n = 0; n < OUTPUTS; ++n) {
@@ -105,6 +106,24 @@ inline void int8_tile(const int8_t* weights, int lines, const Inputs& x, int64_t
     };
     for (int group = 0; group < lines / 2; ++group) advance(group, std::true_type{});
     if (lines % 2 != 0) advance(lines / 2, std::false_type{});
+    tile.finish(out);
+}
+
+// `weights` are packed: [inputs / HALVES][OUTPUTS][HALVES].
+template <int tokens>
+inline void bf16_tile(const Brain* weights, int inputs, const Brain* x, int64_t stride, float* out) {
+    Tile<tokens> tile;
+    for (int line = 0; line < inputs; line += HALVES, weights += OUTPUTS * HALVES) {
+        fetch_ahead(weights);
+        Pairs factors[OUTPUTS];
+        for (int n = 0; n < OUTPUTS; ++n) factors[n] = load_pairs(weights + n * HALVES);
+        for (int t = 0; t < tokens; ++t) {
+            const Pairs given = load_pairs(x + t * stride + line);
+            for (int n = 0; n < OUTPUTS; ++n) {
+                tile.added[t][n] = multiply_add(factors[n], given, tile.added[t][n]);
+            }
+        }
+    }
     tile.finish(out);
 }
 
@@ -137,6 +156,11 @@ inline void compute_tile(const Linear& layer, const Inputs& x, int64_t token, in
         const int8_t* weights = static_cast<const int8_t*>(layer.weight) + packed;
         with_count<INT8_TOKENS>(count, [&](auto n) {
             int8_tile<n.value>(weights, layer.stride / LINE, x, token, out);
+        });
+    } else if (layer.format == BF16) {
+        const Brain* weights = static_cast<const Brain*>(layer.weight) + packed;
+        with_count<TOKENS>(count, [&](auto n) {
+            bf16_tile<n.value>(weights, layer.stride, x.brains + token * x.stride, x.stride, out);
         });
     } else {
         const float* rows[OUTPUTS];
@@ -195,7 +219,7 @@ inline void quantize(const float* values, int count, int8_t* bytes, float* scale
 // A piece of outputs for one thread at a time: its weights stay in the second-level cache while all
 // tokens pass by, and there are enough pieces to go round.
 inline int grain_of(const Linear& layer, int threads) {
-    const int64_t bytes = layer.format == FP32 ? 4 : layer.format == FP16 ? 2 : 1;
+    const int64_t bytes = layer.format == FP32 ? 4 : layer.format == INT8 ? 1 : 2;
     const int64_t row = bytes * layer.stride;
     const int64_t fair = layer.outputs / (8 * threads);
     const int64_t cached = (256 << 10) / (row > 0 ? row : 1);

@@ -11,8 +11,8 @@ namespace llmserver {
 inline int64_t padded(int64_t size) { return (size + LINE - 1) / LINE * LINE; }
 inline int64_t groups_of(int64_t size) { return (size + GROUP - 1) / GROUP; }
 
-// A row of floats per token and, for int8 layers, the same as bytes with a scale per group. Grows
-// with the largest step and stays.
+// A row of floats per token and, for the layers that want it, the same in bf16 or as bytes with a
+// scale per group. Grows with the largest step and stays.
 struct Rows {
     int64_t stride = 0;
 
@@ -20,11 +20,13 @@ struct Rows {
         stride = padded(size);
         grow(values_, tokens * stride);
         grow(bytes_, tokens * stride);
+        grow(brains_, tokens * stride);
         grow(scales_, tokens * groups_of(stride));
     }
 
     float* row(int64_t token) { return values_.data() + token * stride; }
     int8_t* bytes_of(int64_t token) { return bytes_.data() + token * stride; }
+    Brain* brains_of(int64_t token) { return brains_.data() + token * stride; }
     float* scales_of(int64_t token) { return scales_.data() + token * groups_of(stride); }
 
 private:
@@ -35,6 +37,7 @@ private:
 
     std::vector<float> values_, scales_;
     std::vector<int8_t> bytes_;
+    std::vector<Brain> brains_;
 };
 
 // `wide` holds what qkv, output, gate_up and the head read, `gates` what down reads.

@@ -7,8 +7,13 @@ namespace llmserver {
 
 using Half = uint16_t;
 
+// The upper half of a float.
+struct Brain {
+    uint16_t bits;
+};
+
 // Packed weights are [outputs / OUTPUTS][inputs / line][OUTPUTS][line], so that a tile reads one
-// cache line after the other; a line is HALVES numbers or LINE bytes. Both sides are filled up with
+// cache line after the other; a line is HALVES numbers of two bytes or LINE of one. Both sides are filled up with
 // zeros, inputs to a multiple of LINE. Inputs of an int8 layer have one scale per GROUP, of which
 // the last may be half.
 constexpr int OUTPUTS = 4;
@@ -16,7 +21,7 @@ constexpr int LINE = 64;
 constexpr int HALVES = LINE / sizeof(Half);
 constexpr int GROUP = 2 * LINE;
 
-enum Format : int32_t { FP32 = 0, FP16 = 1, INT8 = 2 };
+enum Format : int32_t { FP32 = 0, FP16 = 1, INT8 = 2, BF16 = 3 };
 
 // `weight` is packed or, in fp32, [outputs, stride]; `stride` is the inputs with what was filled up.
 // `scales` (int8 only) and `bias` (may be null) are [outputs].
