@@ -14,7 +14,7 @@ from decimal import Decimal
 
 from django.conf import settings
 
-from gateway import choices, completion_cache, runtime
+from gateway import choices, completion_cache, leases, runtime
 from gateway.admission import Admission, Demand
 from gateway.billing import Bill
 from gateway.completion_cache import CachedAnswer
@@ -29,6 +29,7 @@ from gateway.exchange import (
     Prompt,
 )
 from gateway.keys import Caller
+from gateway.leases import Lease
 from gateway.runtime import Runtime
 from inference.errors import (
     BackendUnavailable,
@@ -84,19 +85,23 @@ class Completion:
         return self.choices[0].text
 
 
-async def stream(caller: Caller, request: CallerRequest) -> AsyncGenerator[CompletionEvent, None]:
+async def stream(
+    caller: Caller, request: CallerRequest, lease: Lease | None = None
+) -> AsyncGenerator[CompletionEvent, None]:
     """Yield `Admitted`, `TokenChunk`s and `Completed`, or raise a refusal before the first.
 
     Whoever asks for embeddings gets `Embedding`s in place of the chunks.
 
     Close it (`contextlib.aclosing`) to stop the generation; the caller then pays for the tokens
-    that were generated. Raises GatewayError and InferenceError.
+    that were generated. Raises GatewayError and InferenceError, also half-way: when the key is
+    revoked, for one. An edge that has to hear of that takes the lease itself.
     """
     process = runtime.current()
     await process.start()
     bill = Bill(process, caller, request, prompt_estimate=estimate_prompt(request))
+    lease = lease or leases.take(caller, endpoint=request.endpoint)
     try:
-        async with aclosing(_answer(process, bill)) as events:
+        async with aclosing(_answer(process, bill, lease)) as events:
             async for event in events:
                 yield event
     except (asyncio.CancelledError, GeneratorExit):
@@ -136,14 +141,18 @@ def _choices(chunks: list[TokenChunk], completed: Completed) -> tuple[Choice, ..
     )
 
 
-async def _answer(process: Runtime, bill: Bill) -> AsyncGenerator[CompletionEvent, None]:
+async def _answer(
+    process: Runtime, bill: Bill, lease: Lease
+) -> AsyncGenerator[CompletionEvent, None]:
     model = bill.model = _visible_model(process, bill)
+    lease.model = model.name
     _require_task(model, bill.request)
     if process.is_draining:
         raise ShuttingDown
     admission = await bill.admit(_demand(bill, model))
     is_admitted = False
-    async with aclosing(choices.merged(await _sources(process, bill, model))) as events:
+    sources = await _sources(process, bill, model)
+    async with aclosing(lease.guard(choices.merged(sources))) as events:
         async for choice, event in events:
             bill.tally.add(event, choice)
             match event:

@@ -3,6 +3,7 @@
 GatewayError
 ├── AuthenticationError
 │   ├── MissingKey  InvalidKey  KeyExpired  KeyDisabled
+├── TooManyUnknownKeys       the database is spared; says nothing of the key
 ├── PermissionDenied
 │   ├── ModelNotAllowed  EndpointNotAllowed  AddressNotAllowed
 ├── BadRequest              the body says something we cannot do
@@ -54,6 +55,18 @@ class KeyDisabled(AuthenticationError):
 
     def __init__(self) -> None:
         super().__init__("The API key is disabled. Ask your team owner to enable it.")
+
+
+class TooManyUnknownKeys(GatewayError):
+    """Says nothing of the key at hand, which nobody has looked up."""
+
+    code = "overloaded"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "So many unknown API keys are being tried that new ones have to wait. "
+            "Try again in a few seconds."
+        )
 
 
 class PermissionDenied(GatewayError):

@@ -1,26 +1,19 @@
 """API keys: issued once, kept as a keyed digest, verified on every request.
 
-A key reads `sk-llms-<public id>-<secret>`. The public id finds the row, the HMAC-SHA-256 of the
-whole key under a numbered pepper proves it. The secret has more than 200 random bits, so a fast
-digest is enough: there is nothing to guess.
+What a key looks like and how it is proved is in `gateway.key_secrets`.
 """
 
-import hashlib
-import hmac
-import re
-import secrets
-import string
 import time
-from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from django.conf import settings
+from django.db import transaction
 from django.utils import timezone
 
-from gateway import database
+from gateway import database, key_secrets, key_use
 from gateway.errors import (
     AddressNotAllowed,
     AuthenticationError,
@@ -28,18 +21,12 @@ from gateway.errors import (
     InvalidKey,
     KeyDisabled,
     KeyExpired,
-    MissingKey,
 )
+from gateway.key_cache import MAX_KNOWN, KeyCache
 from gateway.models import ApiKey, BodyPolicy, Team
-from gateway.models.keys import KEY_PREFIX
+from models_registry import changes
 
-PUBLIC_ID_LENGTH = 12
-SECRET_LENGTH = 40
-KEY_PATTERN = re.compile(rf"{KEY_PREFIX}-(?P<public_id>[a-z0-9]{{12,32}})-[A-Za-z0-9_-]{{20,128}}")
-# The public id alone, the key as lists show it, or a whole key, however spoilt its secret is.
-NAMING_PATTERN = re.compile(rf"(?:{KEY_PREFIX}-)?(?P<public_id>[a-z0-9]{{12,32}})(?:-.*)?")
-# Enough for every key that is in use at a time; flooding it with wrong keys costs look-ups only.
-MAX_VERIFIED = 10_000
+RECHECK_BATCH = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +43,19 @@ class Caller:
     allowed_networks: tuple[str, ...] = ()
     expires_at: datetime | None = None
     body_policy: str = BodyPolicy.OFF
+    secret_number: int = 1
+    # The state of this process's knowledge that this was taken from, see `gateway.key_watch`.
+    epoch: int = field(default=-1, compare=False)
 
     def may_use_model(self, name: str) -> bool:
         return not self.allowed_models or name in self.allowed_models
 
+    def may_use_endpoint(self, endpoint: str) -> bool:
+        return not self.allowed_endpoints or endpoint in self.allowed_endpoints
+
     def check(self, *, endpoint: str, address: str | None) -> None:
         """Raise EndpointNotAllowed or AddressNotAllowed; `address` None is a client without one."""
-        if self.allowed_endpoints and endpoint not in self.allowed_endpoints:
+        if not self.may_use_endpoint(endpoint):
             raise EndpointNotAllowed(
                 f"This API key may not use {endpoint}. Use a key whose scopes include it."
             )
@@ -102,6 +95,8 @@ class IssuedKey:
 
 UNRESTRICTED = KeyTerms()
 
+Standings = dict[Caller, Caller | AuthenticationError]
+
 
 def issue(team: Team, name: str, terms: KeyTerms = UNRESTRICTED) -> IssuedKey:
     row = ApiKey(
@@ -118,14 +113,27 @@ def issue(team: Team, name: str, terms: KeyTerms = UNRESTRICTED) -> IssuedKey:
 
 def issue_row(row: ApiKey, created_by_id: int | None = None) -> IssuedKey:
     """Give an unsaved row its id and secret, and save it; ValidationError if it is not sound."""
-    row.public_id = _random(string.ascii_lowercase + string.digits, PUBLIC_ID_LENGTH)
-    secret = _random(string.ascii_letters + string.digits, SECRET_LENGTH)
-    plaintext = f"{KEY_PREFIX}-{row.public_id}-{secret}"
-    row.pepper_id = settings.API_KEY_CURRENT_PEPPER
-    row.digest = _digest(plaintext, settings.API_KEY_PEPPERS[row.pepper_id])
+    row.public_id = key_secrets.new_public_id()
+    plaintext = _give_secret(row)
     row.created_by_id = created_by_id
     row.full_clean()
     row.save(force_insert=True)
+    return IssuedKey(row, plaintext)
+
+
+def rotate(public_id: str, overlap: timedelta) -> IssuedKey:
+    """A new secret for the key; the one before it is valid for `overlap` more, older ones are not.
+
+    Raises ApiKey.DoesNotExist.
+    """
+    with transaction.atomic():
+        row = _locked(public_id)
+        row.previous_digest, row.previous_pepper_id = row.digest, row.pepper_id
+        row.previous_expires_at = timezone.now() + overlap
+        row.secret_number += 1
+        plaintext = _give_secret(row)
+        row.save()
+    forget_verified()
     return IssuedKey(row, plaintext)
 
 
@@ -139,33 +147,70 @@ def enable(public_id: str) -> ApiKey:
 
 
 def _set_disabled(public_id: str, moment: datetime | None) -> ApiKey:
-    row = ApiKey.objects.select_related("team").get(public_id=public_id)
-    if (row.disabled_at is None) != (moment is None):
-        row.disabled_at = moment
-        row.save(update_fields=["disabled_at"])
+    with transaction.atomic():
+        row = _locked(public_id)
+        if (row.disabled_at is None) != (moment is None):
+            row.disabled_at = moment
+            row.save(update_fields=["disabled_at"])
     forget_verified()
     return row
 
 
-def public_id_of(text: str) -> str | None:
-    """The public id in what people paste to name a key."""
-    match = NAMING_PATTERN.fullmatch(text.strip())
-    return match["public_id"] if match else None
+def _locked(public_id: str) -> ApiKey:
+    # The counter first: all changes of keys take it before any row, so no two can deadlock.
+    changes.bump(changes.KEYS)
+    rows = ApiKey.objects.select_related("team").select_for_update(of=("self",))
+    return rows.get(public_id=public_id)
+
+
+def _give_secret(row: ApiKey) -> str:
+    plaintext = key_secrets.new_key(row.public_id)
+    row.pepper_id = settings.API_KEY_CURRENT_PEPPER
+    row.digest = key_secrets.digest_of(plaintext, row.pepper_id)
+    return plaintext
 
 
 def verify(plaintext: str) -> Caller:
     """Who holds this key; raises MissingKey, InvalidKey, KeyDisabled or KeyExpired."""
-    public_id = _parse(plaintext)
+    public_id = key_secrets.parse(plaintext)
     row = ApiKey.objects.select_related("team").filter(public_id=public_id).first()
     # An unknown id takes the same steps as a wrong secret, so that time does not tell them apart.
-    pepper_id = row.pepper_id if row else settings.API_KEY_CURRENT_PEPPER
-    digest = _digest(plaintext, settings.API_KEY_PEPPERS.get(pepper_id, ""))
-    is_right = hmac.compare_digest(digest, row.digest if row else "0" * len(digest))
-    if row is None or not is_right or pepper_id not in settings.API_KEY_PEPPERS:
+    is_current = _proves(plaintext, row.pepper_id if row else None, row.digest if row else "")
+    is_previous = _proves(
+        plaintext, row.previous_pepper_id if row else None, row.previous_digest if row else ""
+    )
+    if row is None or not (is_current or is_previous):
         raise InvalidKey
-    if row.disabled_at is not None or not row.team.is_active:
-        raise KeyDisabled
-    return _unexpired(_caller(row), timezone.now())
+    if is_current and row.pepper_id != settings.API_KEY_CURRENT_PEPPER:
+        key_use.note_old_pepper(row, plaintext)
+    return _caller(row, row.secret_number if is_current else row.secret_number - 1)
+
+
+def _proves(plaintext: str, pepper_id: int | None, digest: str) -> bool:
+    pepper = settings.API_KEY_CURRENT_PEPPER if pepper_id is None else pepper_id
+    return key_secrets.is_proved_by(plaintext, pepper, digest)
+
+
+def recheck(callers: Collection[Caller]) -> Standings:
+    """What these callers are by now, or why they are none any more; never a caller is left out."""
+    found: Standings = {}
+    wanted = sorted({caller.key_id for caller in callers})
+    for start in range(0, len(wanted), RECHECK_BATCH):
+        batch = wanted[start : start + RECHECK_BATCH]
+        rows = ApiKey.objects.select_related("team").in_bulk(batch)
+        for caller in callers:
+            if caller.key_id in batch:
+                found[caller] = _standing(rows.get(caller.key_id), caller)
+    return found
+
+
+def _standing(row: ApiKey | None, caller: Caller) -> Caller | AuthenticationError:
+    try:
+        if row is None or caller.secret_number not in (row.secret_number, row.secret_number - 1):
+            raise InvalidKey
+        return _caller(row, caller.secret_number)
+    except AuthenticationError as error:
+        return error
 
 
 async def averify(plaintext: str) -> Caller:
@@ -175,81 +220,59 @@ async def averify(plaintext: str) -> Caller:
 
 def forget_verified() -> None:
     """Make this process look every key up again."""
-    _verified.clear()
-
-
-@dataclass(frozen=True, slots=True)
-class _Verdict:
-    verdict: Caller | type[AuthenticationError]
-    until: float
+    _verified.outdate()
 
 
 class VerifiedKeys:
-    """The verdicts of the last `settings.API_KEY_CACHE_TTL_S` seconds, wrong keys included.
-
-    They are filed under a digest of the whole key: a wrong secret cannot hit, nor displace, the
-    verdict of the right one.
-    """
+    """The callers that this process knows; a key that has expired since is refused all the same."""
 
     def __init__(
         self,
         *,
         now: Callable[[], datetime] = timezone.now,
         clock: Callable[[], float] = time.monotonic,
-        max_entries: int = MAX_VERIFIED,
+        max_known: int = MAX_KNOWN,
     ) -> None:
-        self._verdicts: OrderedDict[str, _Verdict] = OrderedDict()
         self._now = now
-        self._clock = clock
-        self._max_entries = max_entries
+        self._cache = KeyCache(self._look_up, clock=clock, max_known=max_known)
+
+    @property
+    def epoch(self) -> int:
+        return self._cache.epoch
 
     async def get(self, plaintext: str) -> Caller:
-        _parse(plaintext)
-        name = _digest(plaintext, settings.API_KEY_PEPPERS[settings.API_KEY_CURRENT_PEPPER])
-        known = self._verdicts.get(name)
-        if known is None or known.until <= self._clock():
-            return await self._look_up(name, plaintext)
-        if isinstance(known.verdict, Caller):
-            return _unexpired(known.verdict, self._now())
-        raise known.verdict
-
-    def clear(self) -> None:
-        self._verdicts.clear()
-
-    async def _look_up(self, name: str, plaintext: str) -> Caller:
-        # The time before the look-up: a key revoked while it runs must not outlive its term.
-        until = self._clock() + settings.API_KEY_CACHE_TTL_S
-        try:
-            caller = await database.run(verify, plaintext)
-        except AuthenticationError as error:
-            self._keep(name, _Verdict(type(error), until))
-            raise
-        self._keep(name, _Verdict(caller, until))
+        key_secrets.parse(plaintext)
+        caller = unexpired(await self._cache.get(plaintext), self._now())
+        key_use.note(caller.key_id, self._now())
         return caller
 
-    def _keep(self, name: str, verdict: _Verdict) -> None:
-        # Taken out first, so that it counts as new again.
-        self._verdicts.pop(name, None)
-        self._verdicts[name] = verdict
-        while len(self._verdicts) > self._max_entries:
-            self._verdicts.popitem(last=False)
+    def outdate(self) -> None:
+        self._cache.outdate()
+
+    def vouch(self, until: float) -> None:
+        self._cache.vouch(until)
+
+    async def _look_up(self, plaintext: str) -> Caller:
+        epoch = self._cache.epoch
+        return replace(await database.run(verify, plaintext), epoch=epoch)
 
 
 _verified = VerifiedKeys()
 
 
-def _parse(plaintext: str) -> str:
-    """The public id of what at least looks like a key."""
-    if not plaintext:
-        raise MissingKey
-    match = KEY_PATTERN.fullmatch(plaintext)
-    if match is None:
-        raise InvalidKey
-    return match["public_id"]
+def verified() -> VerifiedKeys:
+    """Those of this process."""
+    return _verified
 
 
-def _caller(row: ApiKey) -> Caller:
-    return Caller(
+def _caller(row: ApiKey, secret_number: int) -> Caller:
+    """The holder of a secret that is proved; raises KeyDisabled and KeyExpired."""
+    if row.disabled_at is not None or not row.team.is_active:
+        raise KeyDisabled
+    ends = [row.expires_at]
+    if secret_number != row.secret_number:
+        ends.append(row.previous_expires_at)
+    caller = Caller(
         key_id=row.pk,
         public_id=row.public_id,
         key_name=row.name,
@@ -258,20 +281,15 @@ def _caller(row: ApiKey) -> Caller:
         allowed_models=frozenset(row.allowed_models),
         allowed_endpoints=frozenset(row.allowed_endpoints),
         allowed_networks=tuple(row.allowed_networks),
-        expires_at=row.expires_at,
+        expires_at=min((end for end in ends if end is not None), default=None),
         body_policy=row.body_policy,
+        secret_number=secret_number,
     )
+    return unexpired(caller, timezone.now())
 
 
-def _unexpired(caller: Caller, now: datetime) -> Caller:
+def unexpired(caller: Caller, now: datetime) -> Caller:
+    """Raises KeyExpired; everything else about the key is as it was."""
     if caller.expires_at is not None and caller.expires_at <= now:
         raise KeyExpired
     return caller
-
-
-def _digest(plaintext: str, pepper: str) -> str:
-    return hmac.new(pepper.encode(), plaintext.encode("ascii"), hashlib.sha256).hexdigest()
-
-
-def _random(alphabet: str, length: int) -> str:
-    return "".join(secrets.choice(alphabet) for _ in range(length))

@@ -1,14 +1,18 @@
 """The vocabulary of queries over the gateway's tables."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Self, TypeVar
 
-from django.db import models
-from django.db.models import Exists, OuterRef, Q
+from django.db import models, transaction
+from django.db.models import Case, Exists, OuterRef, Q, Value, When
+
+from models_registry import changes
 
 Row = TypeVar("Row", bound=models.Model)
 
 PRUNE_BATCH = 500
+USE_BATCH = 200
 CLOSING_KINDS = ("settle", "release")
 
 
@@ -23,6 +27,38 @@ class PrunableQuerySet(models.QuerySet[Row]):
             self.model._default_manager.filter(pk__in=pks).delete()
             deleted += len(pks)
         return deleted
+
+
+class AccessQuerySet(models.QuerySet[Row]):
+    """Rows that decide who may do what: every gateway process hears of a change to them."""
+
+    def update(self, **values: Any) -> int:
+        with transaction.atomic():
+            changes.bump(changes.KEYS)
+            return super().update(**values)
+
+    def delete(self) -> tuple[int, dict[str, int]]:
+        with transaction.atomic():
+            changes.bump(changes.KEYS)
+            return super().delete()
+
+
+class KeyQuerySet(AccessQuerySet[Row]):
+    def note_use(self, uses: Mapping[int, datetime]) -> None:
+        """Write when keys, by primary key, were last used; nobody has to hear of it."""
+        noted = sorted(uses.items())
+        for start in range(0, len(noted), USE_BATCH):
+            batch = noted[start : start + USE_BATCH]
+            moments = [When(pk=pk, then=Value(at)) for pk, at in batch]
+            rows = self.filter(pk__in=[pk for pk, _ in batch])
+            models.QuerySet.update(
+                rows, last_used_at=Case(*moments, output_field=models.DateTimeField())
+            )
+
+    def rehash(self, *, pk: int, old: str, new: str, pepper_id: int) -> None:
+        """The same secret under another pepper, unless it has been rotated in the meantime."""
+        rows = self.filter(pk=pk, digest=old)
+        models.QuerySet.update(rows, digest=new, pepper_id=pepper_id)
 
 
 class PolicyQuerySet(models.QuerySet[Row]):

@@ -13,6 +13,7 @@ from django.conf import settings
 
 from gateway import database, metrics
 from gateway.errors import DependencyUnavailable, ShuttingDown
+from gateway.key_watch import KeyWatch
 from inference.backends import Backend, BackendSpec, LocalSpec
 from inference.local.client import RunnerClient
 from inference.multi import MultiModelManager, connect_backend
@@ -39,7 +40,11 @@ class Runtime:
     """Polls the catalog from `start` to `aclose`; `backends` follows what the catalog says."""
 
     def __init__(
-        self, backends: MultiModelManager | None = None, *, longest_age_s: float = LONGEST_AGE_S
+        self,
+        backends: MultiModelManager | None = None,
+        *,
+        longest_age_s: float = LONGEST_AGE_S,
+        key_watch: KeyWatch | None = None,
     ) -> None:
         self.backends = backends or MultiModelManager(connect=connect)
         self.is_draining = False
@@ -48,6 +53,7 @@ class Runtime:
         self._longest_age_s = longest_age_s
         self._starting = asyncio.Lock()
         self._poll: asyncio.Task[None] | None = None
+        self._key_watch = key_watch
         self._is_cut_off = False
         self._asked_to_load: set[str] = set()
         # Set when there is another catalog or the process begins to drain, then replaced.
@@ -77,6 +83,8 @@ class Runtime:
             if self._poll is None:
                 await self._refresh_if_possible()
                 self._poll = asyncio.create_task(self._keep_up())
+                if self._key_watch is not None:
+                    self._key_watch.start()
 
     async def refresh(self) -> None:
         """Take over the catalog if it has changed; raises DependencyUnavailable."""
@@ -178,6 +186,8 @@ class Runtime:
             self._poll.cancel()
             await asyncio.wait([self._poll])
             self._poll = None
+        if self._key_watch is not None:
+            await self._key_watch.aclose()
         await self.backends.aclose()
 
     async def _keep_up(self) -> None:
@@ -207,7 +217,7 @@ def current() -> Runtime:
     """The runtime of this process, made on first use; `start` it before asking it anything."""
     global _current
     if _current is None:
-        _current = Runtime()
+        _current = Runtime(key_watch=KeyWatch())
     return _current
 
 

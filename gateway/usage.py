@@ -1,20 +1,18 @@
 """What happened: one usage record per request, the log of the runtime, and hourly sums."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import F, Q
+from django.db.models import F
 from django.db.models.functions import Round
-from django.utils import timezone
 
 from gateway import database
 from gateway.exchange import CacheState, CallerRequest
 from gateway.keys import Caller
 from gateway.models import (
-    ApiKey,
     BodyPolicy,
     InferenceLog,
     RequestBody,
@@ -25,7 +23,6 @@ from gateway.models import (
 from gateway.models.limits import AMOUNT_PLACES
 from inference.types import FinishReason, Message, Timings, Usage
 
-TOUCH_INTERVAL = timedelta(minutes=1)
 NAME_LENGTH = 200
 
 
@@ -53,12 +50,6 @@ class Outcome:
 async def record(outcome: Outcome) -> None:
     """Write it all in one transaction; a request that is recorded already changes nothing."""
     await database.run(_record, outcome)
-
-
-def touch(key_id: int, now: datetime) -> None:
-    """Note that the key was used, at most once a minute: a busy key is not a busy row."""
-    stale = Q(last_used_at__isnull=True) | Q(last_used_at__lt=now - TOUCH_INTERVAL)
-    ApiKey.objects.filter(stale, pk=key_id).update(last_used_at=now)
 
 
 def _record(outcome: Outcome) -> None:
@@ -96,8 +87,6 @@ def _write(outcome: Outcome, *, key_id: int | None) -> None:
         _write_log(outcome)
     if outcome.caller.body_policy != BodyPolicy.OFF:
         _write_body(outcome)
-    if key_id is not None:
-        touch(key_id, timezone.now())
 
 
 def _add_to_rollup(outcome: Outcome) -> None:

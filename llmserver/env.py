@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
@@ -83,6 +84,17 @@ def words(name: str, default: Sequence[str] = ()) -> list[str]:
     if value is None:
         return list(default)
     return [word.strip() for word in value.split(",") if word.strip()]
+
+
+def networks(name: str) -> list[str]:
+    """A comma-separated list of IP addresses and networks."""
+    found = words(name)
+    for network in found:
+        try:
+            ip_network(network)
+        except ValueError as error:
+            raise ImproperlyConfigured(f"{name}: {error}; use 10.0.0.0/8 or 10.0.0.1.") from None
+    return found
 
 
 def choice(name: str, options: Sequence[str], default: str) -> str:

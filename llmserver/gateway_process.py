@@ -16,6 +16,8 @@ def run(listener: socket.socket) -> None:
         lifespan="on",
         access_log=False,
         log_config=None,
+        proxy_headers=bool(settings.TRUSTED_PROXIES),
+        forwarded_allow_ips=settings.TRUSTED_PROXIES,
         server_header=False,
         date_header=True,
         ws_max_size=settings.MAX_BODY_BYTES,

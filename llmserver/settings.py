@@ -4,7 +4,7 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
-from llmserver import data_dir, database, env, sidebar
+from llmserver import data_dir, database, env, peppers, sidebar
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 DATA_DIR = data_dir.prepare(env.path("LLMSERVER_DATA_DIR", BASE_DIR / "var"))
@@ -138,12 +138,17 @@ UNFOLD = {
 PROMETHEUS_EXPORT_MIGRATIONS = False
 
 # Peppers are numbered so that they can be rotated: a key's digest names the one it was made with.
-API_KEY_PEPPERS = {
-    1: env.secret("LLMSERVER_KEY_PEPPER") or data_dir.kept_secret(DATA_DIR, "key_pepper")
-}
-API_KEY_CURRENT_PEPPER = 1
-# A revoked key stops working on every process within this time.
+API_KEY_PEPPERS = peppers.read(DATA_DIR)
+API_KEY_CURRENT_PEPPER = peppers.current(API_KEY_PEPPERS)
+# How often a gateway asks whether keys or teams have changed.
+API_KEY_POLL_S = env.number("LLMSERVER_KEY_POLL_S", 0.25, minimum=0.05)
+# How long a verdict on a key holds: one of refusal, one while the process hears of every change,
+# and how much longer that one holds while the database is away.
 API_KEY_CACHE_TTL_S = env.number("LLMSERVER_KEY_CACHE_TTL_S", 1.0)
+API_KEY_RECHECK_S = env.number("LLMSERVER_KEY_RECHECK_S", 10.0)
+API_KEY_GRACE_S = env.number("LLMSERVER_KEY_GRACE_S", 60.0)
+# Whose X-Forwarded-For and X-Forwarded-Proto are believed.
+TRUSTED_PROXIES = env.networks("LLMSERVER_TRUSTED_PROXIES")
 
 MAX_BODY_BYTES = env.integer("LLMSERVER_MAX_BODY_BYTES", 2 * 1024 * 1024, minimum=1024)
 BODY_TIMEOUT_S = env.number("LLMSERVER_BODY_TIMEOUT_S", 30.0, minimum=0.1)

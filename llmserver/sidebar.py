@@ -46,6 +46,7 @@ NAVIGATION = [
     ),
     _group(
         "Engine",
+        _page("Gateway processes", "lan", "gateway_gatewayprocess"),
         _page("Hosts", "computer", "models_registry_enginehost"),
         _page("Runners", "memory", "models_registry_runner"),
     ),

@@ -5,6 +5,8 @@ from django.db.models import F
 from models_registry.models import ChangeCounter
 
 CATALOG = "catalog"
+KEYS = "keys"
+"""Who may do what: keys and teams."""
 
 
 def bump(topic: str) -> None:

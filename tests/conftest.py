@@ -9,7 +9,7 @@ from django.core.cache import cache
 from django.db import connections
 from django.test import override_settings
 
-from gateway import keys, limits
+from gateway import key_use, keys, limits
 from tests import personas
 from tests.personas import Persona
 
@@ -66,6 +66,7 @@ def patient_redis() -> Iterator[None]:
 def fresh_memory() -> None:
     cache.clear()
     keys.forget_verified()
+    key_use.forget()
     limits.outage.end()
 
 

@@ -1,6 +1,7 @@
 from gateway.admin.cache import CachedCompletionAdmin
 from gateway.admin.keys import ApiKeyAdmin
 from gateway.admin.limits import LedgerEntryAdmin, QuotaAdmin, QuotaWindowAdmin, RateLimitAdmin
+from gateway.admin.processes import GatewayProcessAdmin
 from gateway.admin.teams import MembershipAdmin, TeamAdmin
 from gateway.admin.usage import (
     InferenceLogAdmin,
@@ -12,6 +13,7 @@ from gateway.admin.usage import (
 __all__ = [
     "ApiKeyAdmin",
     "CachedCompletionAdmin",
+    "GatewayProcessAdmin",
     "InferenceLogAdmin",
     "LedgerEntryAdmin",
     "MembershipAdmin",

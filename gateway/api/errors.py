@@ -71,6 +71,7 @@ TABLE: Mapping[type[Exception], Row] = {
     gateway_errors.InvalidKey: UNAUTHORIZED,
     gateway_errors.KeyExpired: UNAUTHORIZED,
     gateway_errors.KeyDisabled: UNAUTHORIZED,
+    gateway_errors.TooManyUnknownKeys: Row(503, "server_error"),
     gateway_errors.PermissionDenied: FORBIDDEN,
     gateway_errors.ModelNotAllowed: Row(403, "permission_error", param="model"),
     gateway_errors.EndpointNotAllowed: FORBIDDEN,

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import orjson
 from django.conf import settings
 
-from gateway import completions
+from gateway import completions, leases
 from gateway.api import errors, headers
 from gateway.api.feed import Feed
 from gateway.exchange import Admitted, Completed, CompletionEvent, CompletionRequest
@@ -99,7 +99,10 @@ class EventStream:
 
 async def event_stream(caller: Caller, wish: CompletionRequest, dialect: Dialect) -> EventStream:
     """Return once the request is admitted, or `SSE_KEEPALIVE_S` later; raises its refusal."""
-    feed = Feed(completions.stream(caller, wish))
+    lease = leases.take(caller, endpoint=wish.endpoint)
+    feed = Feed(completions.stream(caller, wish, lease))
+    # A stream whose reader is slow stands still, and would not notice.
+    lease.on_withdrawal = feed.make_room
     try:
         admitted = await feed.admitted(settings.SSE_KEEPALIVE_S)
     except BaseException:

@@ -10,6 +10,7 @@ from gateway.models.limits import (
     QuotaWindow,
     RateLimit,
 )
+from gateway.models.processes import GatewayProcess
 from gateway.models.teams import Membership, Role, Team
 from gateway.models.usage import (
     InferenceLog,
@@ -23,6 +24,7 @@ __all__ = [
     "ApiKey",
     "BodyPolicy",
     "CachedCompletion",
+    "GatewayProcess",
     "InferenceLog",
     "LedgerEntry",
     "LedgerKind",

@@ -8,7 +8,9 @@ from django.db.models.functions import Length
 from django.db.models.lookups import Exact
 from django.utils import timezone
 
+from gateway.models.access import AccessModel
 from gateway.models.teams import Team
+from gateway.querysets import KeyQuerySet
 
 KEY_PREFIX = "sk-llms"
 DIGEST_LENGTH = 64
@@ -36,12 +38,23 @@ def validate_networks(value: object) -> None:
             raise ValidationError(f"{error}. Give networks such as 10.0.0.0/8.") from None
 
 
-class ApiKey(models.Model):
+class ApiKey(AccessModel):
     """A key of a team. Only a keyed digest of the secret is kept, see `gateway.keys`."""
 
     public_id = models.CharField(max_length=32, unique=True, editable=False)
     digest = models.CharField(max_length=DIGEST_LENGTH, editable=False)
     pepper_id = models.PositiveSmallIntegerField(editable=False)
+    secret_number = models.PositiveIntegerField(
+        default=1, db_default=1, editable=False, help_text="Grows with each rotation."
+    )
+    # The secret before the last rotation; empty where there was none.
+    previous_digest = models.CharField(
+        max_length=DIGEST_LENGTH, blank=True, default="", db_default="", editable=False
+    )
+    previous_pepper_id = models.PositiveSmallIntegerField(null=True, blank=True, editable=False)
+    previous_expires_at = models.DateTimeField(
+        "former secret valid until", null=True, blank=True, editable=False
+    )
     name = models.CharField(max_length=100)
     team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="keys")
     allowed_models = models.JSONField(
@@ -72,6 +85,8 @@ class ApiKey(models.Model):
         editable=False,
         related_name="+",
     )
+
+    objects = KeyQuerySet["ApiKey"].as_manager()
 
     class Meta:
         verbose_name = "API key"

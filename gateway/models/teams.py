@@ -3,8 +3,11 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
+from gateway.models.access import AccessModel
+from gateway.querysets import AccessQuerySet
 
-class Team(models.Model):
+
+class Team(AccessModel):
     """A tenant: owns keys, limits, quotas and cache entries."""
 
     slug = models.SlugField(max_length=50, unique=True)
@@ -13,6 +16,8 @@ class Team(models.Model):
         default=True, help_text="The keys of an inactive team are refused."
     )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects = AccessQuerySet["Team"].as_manager()
 
     class Meta:
         ordering = ("slug",)

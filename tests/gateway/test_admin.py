@@ -15,11 +15,13 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from gateway import keys, quotas
+from gateway import key_secrets, keys, processes, quotas
+from gateway.admin import GatewayProcessAdmin
 from gateway.errors import KeyDisabled
 from gateway.models import (
     ApiKey,
     CachedCompletion,
+    GatewayProcess,
     InferenceLog,
     Membership,
     Quota,
@@ -29,10 +31,12 @@ from gateway.models import (
     UsageRollup,
 )
 from gateway.quotas import Spend
+from models_registry import changes
 from tests.personas import Persona
 
 MODELS = [model.__name__ for model in apps.get_app_config("gateway").get_models()]
 READ_ONLY = [
+    "GatewayProcess",
     "LedgerEntry",
     "QuotaWindow",
     "UsageRecord",
@@ -60,6 +64,7 @@ def control_room(admin_client: Client, alice: Persona) -> Client:
     )
     UsageRecord.objects.create(request_id="req_1", team=team, key=alice.key, status="completed")
     UsageRollup.objects.create(hour=now, team=team, key_public_id="x", model="demo")
+    GatewayProcess.objects.create(host="alpha", pid=1)
     InferenceLog.objects.create(request_id="req_1", backend="demo/0", model="demo")
     RequestBody.objects.create(request_id="req_1", prompt=[], expires_at=now)
     return admin_client
@@ -161,7 +166,7 @@ def test_a_key_can_be_issued_with_its_limits(control_room: Client, alice: Person
         "ratelimits-0-requests_per_minute": "7",
         "ratelimits-0-mode": "enforce",
     }
-    public_id = keys.public_id_of(issue_in_admin(control_room, alice, **limit))
+    public_id = key_secrets.public_id_of(issue_in_admin(control_room, alice, **limit))
     assert RateLimit.objects.get(key__public_id=public_id).requests_per_minute == 7
 
 
@@ -184,6 +189,34 @@ def test_disable_and_enable_do_what_they_say(control_room: Client, alice: Person
         keys.verify(alice.plaintext)
     act(control_room, "ApiKey", "enable", alice.key.pk)
     assert keys.verify(alice.plaintext).public_id == alice.key.public_id
+
+
+def test_a_key_is_rotated_in_the_admin_and_shown_once(control_room: Client, alice: Persona) -> None:
+    data = {"action": "rotate", "_selected_action": [alice.key.pk]}
+    page = control_room.post(url("ApiKey", "changelist"), data, follow=True).content.decode()
+    [plaintext] = re.findall(r"sk-llms-[a-z0-9]+-[A-Za-z0-9]{40}", page)
+    assert keys.verify(plaintext).key_id == keys.verify(alice.plaintext).key_id
+    assert plaintext not in control_room.get(url("ApiKey", "changelist")).content.decode()
+
+
+def test_only_one_key_is_rotated_at_a_time(
+    control_room: Client, alice: Persona, carol: Persona
+) -> None:
+    data = {"action": "rotate", "_selected_action": [alice.key.pk, carol.key.pk]}
+    page = control_room.post(url("ApiKey", "changelist"), data, follow=True)
+    assert "one key at a time" in page.content.decode()
+    assert not ApiKey.objects.filter(secret_number=2).exists()
+
+
+def test_the_admin_shows_which_process_is_up_to_date(control_room: Client, alice: Persona) -> None:
+    processes.acknowledge(processes.Process("beta", 2), changes.value(changes.KEYS))
+    page = control_room.get(url("GatewayProcess", "changelist"))
+    rows = page.context["cl"].result_list
+    shown = GatewayProcessAdmin(GatewayProcess, admin.site)
+    assert {str(row): shown.is_up_to_date(row) for row in rows} == {
+        "alpha:1": False,
+        "beta:2": True,
+    }
 
 
 def test_an_answer_can_be_pinned_and_unpinned(control_room: Client) -> None:

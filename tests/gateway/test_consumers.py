@@ -12,7 +12,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pytest_django import Settings
 
-from gateway import keys
+from gateway import key_secrets, keys
 from gateway.consumers import may_come_from
 from gateway.routing import websocket_urlpatterns
 from inference.errors import RunnerDied
@@ -142,7 +142,7 @@ async def test_who_gives_no_key_in_time_is_sent_away(process: object, settings: 
 async def test_a_key_that_is_revoked_generates_nothing_more(socket: Socket, key: str):
     await socket.say(**GENERATE)
     await socket.hear_all("a")
-    await database_sync_to_async(keys.revoke)(keys.public_id_of(key))
+    await database_sync_to_async(keys.revoke)(key_secrets.public_id_of(key))
     await socket.say(**GENERATE)
     assert (await socket.hear())["error"]["code"] == "api_key_disabled"
 

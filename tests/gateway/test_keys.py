@@ -1,4 +1,5 @@
 import logging
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import pytest
@@ -6,7 +7,7 @@ from asgiref.sync import sync_to_async
 from django.db import connection
 from django.utils import timezone
 
-from gateway import keys
+from gateway import key_secrets, keys
 from gateway.errors import (
     AddressNotAllowed,
     DependencyUnavailable,
@@ -16,8 +17,9 @@ from gateway.errors import (
     KeyExpired,
     MissingKey,
 )
-from gateway.keys import KeyTerms, VerifiedKeys
+from gateway.keys import Caller, KeyTerms, VerifiedKeys
 from gateway.models import ApiKey, Team
+from models_registry import changes
 from tests.personas import Persona, persona
 
 
@@ -41,7 +43,7 @@ def test_it_issues_keys_of_the_documented_form(acme: Team) -> None:
     prefix, product, public_id, secret = keys.issue(acme, "ci").plaintext.split("-")
     assert (prefix, product) == ("sk", "llms")
     assert len(public_id) >= 12
-    assert len(secret) == keys.SECRET_LENGTH
+    assert len(secret) == key_secrets.SECRET_LENGTH
 
 
 def test_it_stores_nothing_of_the_secret(acme: Team) -> None:
@@ -144,7 +146,7 @@ def test_it_refuses_keys_whose_pepper_is_gone(alice: Persona, settings) -> None:
 
 @pytest.mark.parametrize("form", ["{id}", "sk-llms-{id}-…", "sk-llms-{id}-not ours", " {id}\n"])
 def test_it_finds_the_public_id_in_what_people_paste(form: str) -> None:
-    assert keys.public_id_of(form.format(id="abcdefghij12")) == "abcdefghij12"
+    assert key_secrets.public_id_of(form.format(id="abcdefghij12")) == "abcdefghij12"
 
 
 class Time:
@@ -218,7 +220,7 @@ async def test_a_wrong_secret_does_not_spoil_the_right_one(alice: Persona) -> No
 async def test_it_forgets_the_oldest_key_when_its_memory_is_full(
     alice: Persona, carol: Persona
 ) -> None:
-    verified = VerifiedKeys(clock=Time().clock, max_entries=1)
+    verified = VerifiedKeys(clock=Time().clock, max_known=1)
     await verified.get(alice.plaintext)
     await verified.get(carol.plaintext)
     await disable(alice)
@@ -263,3 +265,97 @@ def test_it_accepts_an_address_in_a_listed_network(db: None, address: str) -> No
 def test_it_refuses_an_address_outside_the_listed_networks(db: None, address: str | None) -> None:
     with pytest.raises(AddressNotAllowed):
         persona("ci", team="acme", terms=NETWORKS).caller.check(endpoint="/", address=address)
+
+
+def test_after_a_rotation_both_secrets_work(alice: Persona) -> None:
+    issued = keys.rotate(alice.key.public_id, timedelta(hours=1))
+    assert keys.verify(issued.plaintext).key_id == keys.verify(alice.plaintext).key_id
+    assert keys.verify(issued.plaintext).expires_at is None
+
+
+def test_the_former_secret_expires_with_the_overlap(alice: Persona) -> None:
+    issued = keys.rotate(alice.key.public_id, timedelta(0))
+    with pytest.raises(KeyExpired):
+        keys.verify(alice.plaintext)
+    assert keys.verify(issued.plaintext)
+
+
+async def test_a_known_former_secret_expires_with_the_overlap(alice: Persona) -> None:
+    time = Time()
+    verified = VerifiedKeys(now=time.now, clock=lambda: 0.0)
+    await sync_to_async(keys.rotate)(alice.key.public_id, timedelta(hours=1))
+    await verified.get(alice.plaintext)
+    time.passed = timedelta(hours=2)
+    with pytest.raises(KeyExpired):
+        await verified.get(alice.plaintext)
+
+
+def test_only_the_last_former_secret_is_kept(alice: Persona) -> None:
+    keys.rotate(alice.key.public_id, timedelta(hours=1))
+    keys.rotate(alice.key.public_id, timedelta(hours=1))
+    with pytest.raises(InvalidKey):
+        keys.verify(alice.plaintext)
+
+
+def test_revoking_a_rotated_key_ends_both_secrets(alice: Persona) -> None:
+    issued = keys.rotate(alice.key.public_id, timedelta(hours=1))
+    keys.revoke(alice.key.public_id)
+    for plaintext in (alice.plaintext, issued.plaintext):
+        with pytest.raises(KeyDisabled):
+            keys.verify(plaintext)
+
+
+def test_the_overlap_does_not_outlast_the_key(alice: Persona) -> None:
+    end = timezone.now() + timedelta(minutes=5)
+    ApiKey.objects.update(expires_at=end)
+    keys.rotate(alice.key.public_id, timedelta(hours=1))
+    assert keys.verify(alice.plaintext).expires_at == end
+
+
+def change_of(step: Callable[[], object]) -> int:
+    before = changes.value(changes.KEYS)
+    step()
+    return changes.value(changes.KEYS) - before
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda key: key.save(),
+        lambda key: ApiKey.objects.filter(pk=key.pk).update(name="x"),
+        lambda key: keys.revoke(key.public_id),
+        lambda key: keys.rotate(key.public_id, timedelta(0)),
+        lambda key: key.team.save(),
+        lambda key: Team.objects.update(is_active=False),
+        lambda key: Team.objects.all().delete(),
+        lambda key: key.delete(),
+    ],
+)
+def test_every_change_of_a_key_or_team_moves_the_counter(
+    alice: Persona, step: Callable[[ApiKey], object]
+) -> None:
+    assert change_of(lambda: step(alice.key)) > 0
+
+
+def test_recheck_tells_what_became_of_each(alice: Persona, carol: Persona) -> None:
+    keys.revoke(alice.key.public_id)
+    found = keys.recheck([alice.caller, carol.caller])
+    assert isinstance(found[alice.caller], KeyDisabled)
+    assert found[carol.caller] == carol.caller
+
+
+def test_recheck_refuses_the_callers_of_a_key_that_is_gone(alice: Persona) -> None:
+    alice.key.delete()
+    assert isinstance(keys.recheck([alice.caller])[alice.caller], InvalidKey)
+
+
+def test_recheck_refuses_a_secret_that_was_rotated_out(alice: Persona) -> None:
+    keys.rotate(alice.key.public_id, timedelta(0))
+    assert isinstance(keys.recheck([alice.caller])[alice.caller], KeyExpired)
+
+
+def test_recheck_follows_a_key_to_another_team(alice: Persona, carol: Persona) -> None:
+    ApiKey.objects.filter(pk=alice.key.pk).update(team=carol.key.team)
+    moved = keys.recheck([alice.caller])[alice.caller]
+    assert isinstance(moved, Caller)
+    assert moved.team_slug == "globex"

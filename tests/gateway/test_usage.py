@@ -1,11 +1,10 @@
 import asyncio
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from django.utils import timezone
 
 from gateway import usage
 from gateway.errors import DependencyUnavailable
@@ -96,20 +95,6 @@ async def test_records_outlive_a_deleted_key(alice: Persona) -> None:
     await record(alice)
     await ApiKey.objects.all().adelete()
     assert (await UsageRecord.objects.aget()).key_public_id == alice.key.public_id
-
-
-async def test_it_notes_when_the_key_was_used(alice: Persona) -> None:
-    await record(alice)
-    assert (await ApiKey.objects.aget()).last_used_at is not None
-
-
-def test_it_notes_the_use_of_a_key_at_most_once_a_minute(alice: Persona) -> None:
-    first = timezone.now()
-    usage.touch(alice.key.pk, first)
-    usage.touch(alice.key.pk, first + timedelta(seconds=59))
-    assert ApiKey.objects.get().last_used_at == first
-    usage.touch(alice.key.pk, first + timedelta(seconds=61))
-    assert ApiKey.objects.get().last_used_at == first + timedelta(seconds=61)
 
 
 async def test_it_keeps_no_text_unless_the_key_asks_for_it(alice: Persona) -> None:

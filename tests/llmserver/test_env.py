@@ -74,3 +74,15 @@ def test_a_bad_amount_of_memory_is_refused_by_name(
     monkeypatch.setenv("SOME_MEMORY", written)
     with pytest.raises(ImproperlyConfigured, match="SOME_MEMORY"):
         env.memory("SOME_MEMORY", "80%")
+
+
+def test_networks_are_a_list_of_addresses_and_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("X", "10.0.0.1, 10.1.0.0/16,2001:db8::/32")
+    assert env.networks("X") == ["10.0.0.1", "10.1.0.0/16", "2001:db8::/32"]
+
+
+@pytest.mark.parametrize("value", ["proxy.example", "10.0.0.1/8", "*"])
+def test_what_is_no_network_is_refused(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("X", value)
+    with pytest.raises(ImproperlyConfigured, match="X: "):
+        env.networks("X")

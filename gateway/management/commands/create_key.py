@@ -50,6 +50,20 @@ class Command(BaseCommand):
             "total, e.g. requests/day=50; may be repeated",
         )
         add("--model", action="append", default=[], help="allow only this model; may be repeated")
+        add(
+            "--endpoint",
+            action="append",
+            default=[],
+            metavar="ROUTE",
+            help="allow only this route, e.g. /v1/embeddings; may be repeated",
+        )
+        add(
+            "--network",
+            action="append",
+            default=[],
+            metavar="CIDR",
+            help="allow only clients of this network, e.g. 10.0.0.0/8; may be repeated",
+        )
         add("--expires", type=expiry, metavar="DATE|30d", help="UTC date or time, or 90m, 12h, 30d")
         add("--json", action="store_true", help="print one line of JSON")
 
@@ -63,7 +77,12 @@ class Command(BaseCommand):
 
 
 def issue(options: dict[str, Any]) -> IssuedKey:
-    terms = KeyTerms(models=tuple(options["model"]), expires_at=options["expires"])
+    terms = KeyTerms(
+        models=tuple(options["model"]),
+        endpoints=tuple(options["endpoint"]),
+        networks=tuple(options["network"]),
+        expires_at=options["expires"],
+    )
     issued = keys.issue(find_team(options["team"]), options["name"], terms)
     limit = RateLimit(
         key=issued.key,
@@ -119,6 +138,8 @@ def as_json(issued: IssuedKey) -> str:
 def as_text(issued: IssuedKey) -> str:
     key = issued.key
     terms = [f"models {', '.join(key.allowed_models)}"] if key.allowed_models else []
+    terms += [f"routes {', '.join(key.allowed_endpoints)}"] if key.allowed_endpoints else []
+    terms += [f"networks {', '.join(key.allowed_networks)}"] if key.allowed_networks else []
     terms += [str(quota) for quota in key.quotas.all()]
     if key.expires_at:
         terms.append(f"expires {key.expires_at:%Y-%m-%d %H:%M} UTC")
