@@ -102,7 +102,7 @@ class LiveServer:
     def own_database(self) -> None:
         """On PostgreSQL each server gets its own database, as it has its own SQLite file."""
         shared = os.environ.get("DATABASE_URL", "")
-        if shared.startswith("postgresql:"):
+        if shared.startswith("postgresql:") and "DATABASE_URL" not in self.environment:
             name = f"live_{self.port}"
             with psycopg.connect(shared, autocommit=True) as connection:
                 connection.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
@@ -144,9 +144,11 @@ class LiveServer:
 
     def query(self, sql: str) -> Any:
         """The only value of the only row."""
-        url = self.environment.get("DATABASE_URL")
+        url = self.environment.get("DATABASE_URL", "")
         database: Any = (
-            psycopg.connect(url) if url else sqlite3.connect(self.data_dir / "db.sqlite3")
+            psycopg.connect(url)
+            if url.startswith("postgresql:")
+            else sqlite3.connect(self.data_dir / "db.sqlite3")
         )
         with closing(database) as connection:
             return connection.execute(sql).fetchone()[0]
