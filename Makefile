@@ -4,7 +4,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 ARGS ?=
 
-.PHONY: help run install test check lint fix types imports migrations demo-model bench-engine clean
+.PHONY: help run install test check lint fix types imports migrations demo-model bench-engine bench-gateway clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -43,6 +43,9 @@ demo-model: .venv/installed ## train the built-in demo model again
 
 bench-engine: .venv/installed ## compare the engine with llama.cpp and transformers (ARGS="--quick")
 	$(PY) -m benchmarks.engine $(ARGS)
+
+bench-gateway: .venv/installed-dev ## compare the gateway with LiteLLM and Portkey (ARGS="--quick")
+	$(PY) -m benchmarks.gateway $(ARGS)
 
 clean: ## remove .venv and caches; data in var/ stays
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

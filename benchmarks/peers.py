@@ -1,6 +1,8 @@
 """Where the peers live: environments, models and GGUF files, made on first use and kept."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -8,7 +10,7 @@ import venv
 from pathlib import Path
 
 from benchmarks.shapes import Shape
-from benchmarks.worker import ROOT
+from benchmarks.worker import ROOT, MeasurementFailed
 
 PACKAGES = {
     "llama_cpp": (
@@ -19,7 +21,13 @@ PACKAGES = {
     ),
     # On top of the project's own torch and transformers, see `environment`.
     "transformers_serve": ("fastapi==0.165.0", "accelerate==1.15.0"),
+    "litellm": ("litellm[proxy]==1.106.2",),
 }
+NODE_PACKAGES = {
+    "portkey": ("@portkey-ai/gateway@1.15.2",),
+}
+# Portkey's own range lets in newer versions, with which it answers 500: "TypeError: immutable".
+NODE_OVERRIDES = {"@hono/node-server": "1.14.1"}
 BORROWING = {"transformers_serve"}
 BUILD_FLAGS = "-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF"
 """llama.cpp is built from source for the CPU at hand; the image part is left out."""
@@ -54,9 +62,37 @@ def environment(name: str) -> Path:
             check=False,
         )
     if installed.returncode:
-        raise SystemExit(f"The peer {name} could not be installed; see {log}.")
+        raise MeasurementFailed(f"the peer {name} could not be installed; see {log}")
     done.write_text(wanted)
     return python
+
+
+def node_package(name: str) -> Path:
+    """The folder that the first of a peer's npm packages was installed into."""
+    packages = NODE_PACKAGES[name]
+    wanted = "\n".join(packages)
+    folder = cache() / "peers" / name
+    installed = folder / "node_modules" / packages[0].rpartition("@")[0]
+    done = folder / "installed.txt"
+    if done.exists() and done.read_text() == wanted:
+        return installed
+    if shutil.which("npm") is None or shutil.which("node") is None:
+        raise MeasurementFailed(f"the peer {name} needs node and npm")
+    print(f"  installing {', '.join(packages)} (once) …", flush=True)
+    # What an earlier version left would be kept where its ranges allow it.
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (folder / "package.json").write_text(json.dumps({"overrides": NODE_OVERRIDES}))
+    log = folder / "install.log"
+    # Scripts of packages may do anything, and this peer works without them.
+    command = ["npm", "install", "--prefix", ".", "--no-audit", "--no-fund", "--ignore-scripts"]
+    with log.open("wb") as output:
+        command += packages
+        npm = subprocess.run(command, cwd=folder, stdout=output, stderr=output, check=False)
+    if npm.returncode:
+        raise MeasurementFailed(f"the peer {name} could not be installed; see {log}")
+    done.write_text(wanted)
+    return installed
 
 
 def borrow_packages(folder: Path) -> None:

@@ -38,7 +38,9 @@ def significant(value: float) -> str:
     """Three digits: a quiet machine repeats no better."""
     if value >= 100:
         return f"{value:.0f}"
-    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+    if value >= 10:
+        return f"{value:.1f}"
+    return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
 
 
 def paired_ratio(ours: Samples, theirs: Samples) -> Samples:

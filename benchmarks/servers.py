@@ -48,9 +48,9 @@ def ours(folder: Path, weights: str) -> Iterator[Target]:
         port = free_port()
         log = Path(data_dir) / "output.txt"
         command = [sys.executable, "manage.py", "serve", "--port", str(port)]
-        with _running(command, {**os.environ, **own}, log) as process:
+        with running(command, {**os.environ, **own}, log) as process:
             url = f"http://127.0.0.1:{port}"
-            _wait(f"{url}/readyz", process, log)
+            wait_for(f"{url}/readyz", process, log)
             yield Target(url, "benchmark", _key(process, log))
 
 
@@ -64,16 +64,17 @@ def transformers_serve(python: Path, folder: Path, dtype: str) -> Iterator[Targe
         command += ["--continuous-batching", "--device", "cpu", "--dtype", dtype]
         command += ["--cb-max-memory-percent", "0.2", "--port", str(port), "--host", "127.0.0.1"]
         environment = {**os.environ, "OMP_NUM_THREADS": str(THREADS), "HF_HUB_OFFLINE": "1"}
-        with _running(command, environment, log) as process:
+        with running(command, environment, log) as process:
             url = f"http://127.0.0.1:{port}"
-            _wait(f"{url}/health", process, log)
+            wait_for(f"{url}/health", process, log)
             yield Target(url, str(folder))
 
 
 @contextmanager
-def _running(
+def running(
     command: list[str], environment: dict[str, str], log: Path
 ) -> Iterator["subprocess.Popen[bytes]"]:
+    """A process of this repository's root that writes to `log` and ends with the block."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT
@@ -89,7 +90,8 @@ def _running(
             process.wait()
 
 
-def _wait(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+def wait_for(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    """Until `url` answers 200; raises MeasurementFailed with the process's last words."""
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline and process.poll() is None:
         if _answers(url):

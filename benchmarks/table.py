@@ -1,4 +1,4 @@
-"""The goals of the engine, and the table that compares them with what was measured."""
+"""The goals of engine and gateway, and the table that compares them with what was measured."""
 
 from dataclasses import dataclass
 
@@ -23,6 +23,17 @@ GOALS = {
     "decode, 16 requests, fp16, against generate": Goal(3.0, 5.0),
     "second turn, time to first token": Goal(5.0, 10.0),
     "32 mixed requests over HTTP": Goal(3.0, 6.0),
+    "requests/s, 32 clients, against LiteLLM": Goal(15, 30),
+    "requests/s, 32 clients, against Portkey": Goal(1.5, 3),
+    "requests/s, 32 clients, against raw ASGI": Goal(0.25, 0.5),
+    "added latency, p50, 1 client, against LiteLLM": Goal(5, 10),
+    "latency, p99, 256 clients": Goal(0.1, 0.2),
+    "cache hits, requests/s, 32 clients": Goal(1.2, 2),
+    "streams of 64 tokens/s, 64 clients, against LiteLLM": Goal(20, 60),
+    "paced tokens, added delay, p99, 200 streams": Goal(2, 10),
+    "memory, idle": Goal(2.5, 2.5),
+    "memory, after many requests": Goal(1 / 1.1, 1 / 1.1),
+    "two processes, requests/s, 64 clients": Goal(1.6, 1.6),
 }
 
 HEADER = ("what", "against", "ours", "theirs", "ratio", "must", "aim", "verdict", "note")
@@ -55,7 +66,7 @@ class Row:
 
     def cells(self) -> tuple[str, ...]:
         goal = GOALS.get(self.what)
-        must, aim = (f"{goal.must:g}", f"{goal.aim:g}") if goal else ("", "")
+        must, aim = (f"{goal.must:.3g}", f"{goal.aim:.3g}") if goal else ("", "")
         return (
             self.what,
             self.against,

