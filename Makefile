@@ -16,7 +16,7 @@ install: .venv/installed ## create .venv and install the server with local infer
 
 test: .venv/installed-dev ## run all tests: on SQLite, then on real PostgreSQL and Redis
 	$(PY) -m pytest -n 2 --dist loadfile
-	$(PY) -m tests.with_services $(PY) -m pytest -m database tests/gateway tests/models_registry tests/end_to_end
+	$(PY) -m tests.with_services $(PY) -m pytest -n 2 --dist loadfile -m database tests/gateway tests/models_registry tests/end_to_end
 
 check: lint types imports migrations ## lint, types, import rules, migrations
 

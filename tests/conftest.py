@@ -1,5 +1,6 @@
 import copy
 import inspect
+import os
 from collections.abc import Iterator
 
 import hypothesis
@@ -58,6 +59,10 @@ def patient_redis() -> Iterator[None]:
     caches = copy.deepcopy(settings.CACHES)
     options = caches["default"].get("OPTIONS", {})
     options |= {name: 10 for name in options if name.startswith("SOCKET_")}
+    if settings.REDIS_URL:
+        # Tests clear it, which must not reach those that run beside them.
+        worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+        caches["default"]["LOCATION"] = f"{settings.REDIS_URL}?db={worker + 1}"
     with override_settings(CACHES=caches):
         yield
 

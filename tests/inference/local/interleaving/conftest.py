@@ -24,7 +24,10 @@ def studied(tiny_model: Callable[[str], Path]) -> "Callable[..., Studied]":
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    # So that short answers reach the limits of memory too.
-    from inference.local import scheduler
+    # So that short answers reach the limits of memory too. `weights` keeps a copy of the number,
+    # which must not be this one for the tests that follow.
+    from inference.local import scheduler, weights
+
+    assert weights
 
     monkeypatch.setattr(scheduler, "KV_BLOCK", 8)
