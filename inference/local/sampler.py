@@ -55,7 +55,7 @@ class Sampler:
         """`logits` is fp32 [rows, vocabulary] and may be changed; None for a row that holds NaN."""
         logits = logits.contiguous()
         logit_changes.apply(logits, sequences)
-        best, tokens = logits.max(dim=-1)
+        best, tokens = _best(logits)
         drawn = [row for row, s in enumerate(sequences) if s.rules.temperature > MIN_TEMPERATURE]
         for look, rows in _grouped(drawn, sequences, logits.shape[-1]).items():
             chosen = [sequences[row] for row in rows]
@@ -107,6 +107,16 @@ class Sampler:
         mark = _column(probabilities, marks) * cumulative[:, -1:]
         position = torch.searchsorted(cumulative, mark)[:, 0]
         return position.clamp_(max=probabilities.shape[-1] - 1)
+
+
+def _best(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The largest logit of each row, NaN where there is one, and its token."""
+    if logits.device.type != "cpu":
+        best, tokens = logits.max(dim=-1)
+        return best, tokens
+    # torch takes twenty times as long on a CPU: 3.7 ms for 16 rows of 152,000 tokens.
+    tokens = torch.from_numpy(logits.numpy().argmax(axis=1))
+    return logits.gather(1, tokens[:, None])[:, 0], tokens
 
 
 class _Look(NamedTuple):
