@@ -6,16 +6,16 @@ the peers in environments of their own on first use, and prints a table with rat
 
 import argparse
 import asyncio
-import json
 import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import arrivals, duels, http_load, machine, peers, servers, solo, table
+from benchmarks import arrivals, command, duels, http_load, machine, peers, servers, solo, table
+from benchmarks.command import say
 from benchmarks.plan import FULL, QUICK, Plan, Prompts, Report
 from benchmarks.samples import Samples, paired_ratio
 from benchmarks.shapes import SHAPES, Shape
@@ -199,18 +199,9 @@ def fastest_dtype(worker: Worker, folder: str, prompts: Prompts) -> tuple[str, s
     return best, "the peer's best: " + ", ".join(text for text in others if best not in text)
 
 
-def say(line: str) -> None:
-    print(line, flush=True)
-
-
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="benchmarks.engine", description=__doc__)
+    parser = command.parser("benchmarks.engine", __doc__, PARTS)
     parser.add_argument("--model", choices=list(SHAPES), default="494m")
-    parser.add_argument("--quick", action="store_true", help="fewer and shorter samples")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results here")
-    parser.add_argument(
-        "--only", nargs="+", choices=PARTS, default=list(PARTS), help="measure only these parts"
-    )
     return parser.parse_args(arguments)
 
 
@@ -228,14 +219,8 @@ def main() -> None:
     try:
         Bench(shape, plan, logs, report, Prompts(shape)).run(options.only)
     finally:
-        say("\n" + machine.describe(before))
-        say(f"Model {shape.name}, {time.monotonic() - started:.0f} s in all.\n")
-        say(table.comparisons(report.rows))
-        say("\n" + table.figures(report.figures))
-        for line in report.skipped:
-            say(f"Skipped: {line}")
-        if options.json:
-            options.json.write_text(json.dumps(asdict(report), indent=1))
+        heading = f"Model {shape.name}, {time.monotonic() - started:.0f} s in all."
+        command.publish(report, before, heading, options.json)
 
 
 if __name__ == "__main__":

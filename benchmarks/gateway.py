@@ -5,18 +5,17 @@ mock upstream, installs the peers on first use, and prints a table with ratios.
 """
 
 import argparse
-import json
 import os
 import signal
 import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 
-from benchmarks import machine, table
+from benchmarks import command
+from benchmarks.command import say
 from benchmarks.gateways import launch, load, memory, paced, turns, upstream
 from benchmarks.gateways.launch import Setup
 from benchmarks.gateways.mock_server import INTERVAL_S
@@ -227,18 +226,8 @@ def memory_row(what: str, against: str, ours: Samples, theirs: Samples) -> Row:
     return Row(what, against, "MiB", ours, theirs, paired_ratio(theirs, ours))
 
 
-def say(line: str) -> None:
-    print(line, flush=True)
-
-
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="benchmarks.gateway", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer and shorter samples")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results here")
-    parser.add_argument(
-        "--only", nargs="+", choices=PARTS, default=list(PARTS), help="measure only these parts"
-    )
-    return parser.parse_args(arguments)
+    return command.parser("benchmarks.gateway", __doc__, PARTS).parse_args(arguments)
 
 
 def main() -> None:
@@ -255,15 +244,9 @@ def main() -> None:
             setup = Setup(mock, Path(folder), plan.paced_tokens)
             Bench(setup, plan, report, stack).run(options.only)
     finally:
-        say("\n" + machine.describe(before))
         seconds = time.monotonic() - started
-        say(f"Upstream: {made_of}; load: {load.generator()}; {seconds:.0f} s in all.\n")
-        say(table.comparisons(report.rows))
-        say("\n" + table.figures(report.figures))
-        for line in report.skipped:
-            say(f"Skipped: {line}")
-        if options.json:
-            options.json.write_text(json.dumps(asdict(report), indent=1))
+        heading = f"Upstream: {made_of}; load: {load.generator()}; {seconds:.0f} s in all."
+        command.publish(report, before, heading, options.json)
 
 
 if __name__ == "__main__":
