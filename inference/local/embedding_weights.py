@@ -18,7 +18,6 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils.logging import disable_progress_bar
 
 from inference import devices
 from inference.local import linear, memory, transformers_model
@@ -63,11 +62,6 @@ class _Source:
 def load(
     spec: RunnerSpec, folder: Path, choice: devices.DeviceChoice, on_progress: OnProgress
 ) -> LoadedEmbedder:
-    if spec.threads is not None:
-        torch.set_num_threads(spec.threads)
-    # The runner's log is for the operator; transformers' bars and hints are for notebooks.
-    disable_progress_bar()  # type: ignore[no-untyped-call]
-    logging.getLogger("transformers").setLevel(logging.ERROR)
     on_progress(0.5, "reading the tokenizer")
     source = _read(folder, choice)
     on_progress(0.6, f"loading weights on {choice.device}")

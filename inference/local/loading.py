@@ -49,6 +49,7 @@ def load(spec: RunnerSpec, on_progress: OnProgress) -> LoadedModel | LoadedEmbed
                 f"Local models need torch and transformers ({error}). Run "
                 "pip install 'llm-server[local]', then load the model again."
             ) from error
+        weights.prepare_process(spec)
         choice = weights.choose_device(spec)
         if folder is None:
             on_progress(0.2, f"fetching {spec.source} from the Hub, which can take minutes")

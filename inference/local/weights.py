@@ -59,6 +59,14 @@ CPU_STEP_TOKENS = 256
 ACCELERATOR_STEP_TOKENS = 2048
 
 
+def prepare_process(spec: RunnerSpec) -> None:
+    """Before anything is loaded: its threads, and a log without bars and hints for notebooks."""
+    if spec.threads is not None:
+        torch.set_num_threads(spec.threads)
+    disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+
+
 def choose_device(spec: RunnerSpec) -> devices.DeviceChoice:
     has_cuda = torch.cuda.is_available()
     available = devices.AvailableDevices(
@@ -75,11 +83,6 @@ def choose_device(spec: RunnerSpec) -> devices.DeviceChoice:
 def load(
     spec: RunnerSpec, folder: Path, choice: devices.DeviceChoice, on_progress: OnProgress
 ) -> LoadedModel:
-    if spec.threads is not None:
-        torch.set_num_threads(spec.threads)
-    # The runner's log is for the operator; transformers' bars and hints are for notebooks.
-    disable_progress_bar()  # type: ignore[no-untyped-call]
-    logging.getLogger("transformers").setLevel(logging.ERROR)
     on_progress(0.5, "reading the tokenizer")
     config, tokenizer = _config_and_tokenizer(folder)
     prompts = PromptEncoder(tokenizer, config.model_type)
